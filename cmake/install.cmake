@@ -1,0 +1,16 @@
+# The package: headers, a CMake configuration and a pkg-config file. All of it may be moved to another prefix afterwards.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(klens_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/klens)
+install(TARGETS klens EXPORT klens-targets FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT klens-targets NAMESPACE klens:: DESTINATION ${klens_package_dir})
+write_basic_package_version_file(klens-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES cmake/klens-config.cmake cmake/repair_xsimd.cmake ${CMAKE_CURRENT_BINARY_DIR}/klens-config-version.cmake
+  DESTINATION ${klens_package_dir})
+
+set(klens_pc_dir ${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig)
+file(RELATIVE_PATH klens_pc_prefix ${klens_pc_dir} ${CMAKE_INSTALL_PREFIX})
+file(RELATIVE_PATH klens_pc_include ${klens_pc_dir} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
+configure_file(cmake/klens.pc.in klens.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/klens.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)

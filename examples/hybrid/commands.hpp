@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "token_set.hpp"
+
+namespace hybrid {
+
+/// What every command takes that runs a model over tokens.
+struct run_arguments {
+  std::filesystem::path model;
+  token_choice tokens;
+  std::size_t threads = 1;
+  std::size_t batch = 4;  ///< sequences that go through the model together
+};
+
+struct rank_arguments {
+  run_arguments run;
+  std::string schemes = "int4-channel,int8-channel";
+  std::string metrics = "kl,reverse_kl,js,mse,sqnr,delta_ce,top1";
+  std::string sort = "kl";
+  std::string layers = ".*";  ///< regular expression, searched for in the names
+  std::filesystem::path output;
+  std::string stop = "exhaustive";
+  double confidence = 0.99;
+  std::size_t positions = 0;
+  std::uint64_t seed = 1;
+  std::string from = "reference";
+  std::filesystem::path checkpoint;
+  bool split_fused = false;
+  bool include_small = false;
+};
+
+// Each prints its answer on stdout and throws klens::error where there is none.
+[[nodiscard]] bool rank(const rank_arguments& arguments);  // false: interrupted, what was measured is shown and written
+void evaluate(const run_arguments& arguments);
+void logits(const run_arguments& arguments, const std::filesystem::path& output);
+void merge(const std::vector<std::filesystem::path>& parts, const std::filesystem::path& output, const std::string& sort);
+void layers(const std::filesystem::path& model, bool json, bool split_fused);
+
+}  // namespace hybrid

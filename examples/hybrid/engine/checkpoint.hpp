@@ -1,0 +1,56 @@
+#pragma once
+
+#include <filesystem>
+#include <initializer_list>
+#include <klens/io/safetensors.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parameter.hpp"
+
+namespace hybrid {
+
+/// The tensors of a model folder: model.safetensors, or the shards that model.safetensors.index.json names. Parameters are
+/// converted to float row by row from the mapped file, so that memory peaks at the float model. Throws     klens::file_error,
+/// starting with the file's path: a missing, surplus or misshapen tensor, a tensor in two shards, a
+///            shard that is not there or not in the folder, a dtype other than F32, F16 and BF16, a value that is NaN or
+///            infinite.
+class checkpoint {
+ public:
+  explicit checkpoint(const std::filesystem::path& folder);
+
+  /// A tensor of exactly this shape; its memory stays where it is as long as the parameters do.
+  [[nodiscard]] parameter* take(const std::string& name, std::initializer_list<std::size_t> shape);
+  /// The same, as the weight of a matrix product.
+  [[nodiscard]] parameter* take_weight(const std::string& name, std::size_t out, std::size_t in,
+                                       std::vector<row_range> parts = {});
+  /// A vector, or null where `wanted` is false.
+  [[nodiscard]] parameter* take_if(bool wanted, const std::string& name, std::size_t size);
+
+  [[nodiscard]] bool contains(std::string_view name) const { return places_.contains(name); }
+  /// True where both are there, with the same type, shape and bits.
+  [[nodiscard]] bool same(std::string_view a, std::string_view b) const;
+  /// Leaves a tensor out knowingly.
+  void skip(std::string_view name);
+
+  /// Names the first tensor that nobody took, and gives away the parameters.
+  [[nodiscard]] std::vector<std::unique_ptr<parameter>> finish();
+
+ private:
+  struct place {
+    const klens::safetensors* file;
+    const klens::stored_tensor* tensor;
+    bool taken = false;
+  };
+  void add(const klens::safetensors& file);
+
+  std::filesystem::path folder_;
+  std::vector<std::unique_ptr<klens::safetensors>> files_;
+  std::map<std::string, place, std::less<>> places_;
+  std::vector<std::unique_ptr<parameter>> parameters_;
+};
+
+}  // namespace hybrid

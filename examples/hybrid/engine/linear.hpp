@@ -1,0 +1,37 @@
+#pragma once
+
+#include <klens/detail/elementwise.hpp>
+#include <klens/matrix.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint.hpp"
+#include "parameter.hpp"
+
+namespace hybrid {
+
+/// y = x W^T + bias, for x [rows x in] and W [out x in].
+struct linear {
+  const parameter* weight = nullptr;
+  const parameter* bias = nullptr;  ///< null: none
+
+  void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
+    y.noalias() = x * weight->values.transpose();
+    if (bias == nullptr) return;
+    for (Eigen::Index r = 0; r < y.rows(); ++r)
+      klens::detail::map_elements(
+          klens::row(y, r), [](auto a, auto b) { return a + b; }, klens::row(y, r), bias->vector());
+  }
+  [[nodiscard]] double flops(std::size_t rows) const {
+    return 2.0 * static_cast<double>(rows) * static_cast<double>(weight->values.size());
+  }
+};
+
+/// <name>.weight and, where wanted, <name>.bias; `parts` are the rows of a fused weight.
+[[nodiscard]] inline linear take_linear(checkpoint& tensors, const std::string& name, std::size_t out, std::size_t in,
+                                        bool bias, std::vector<row_range> parts = {}) {
+  return {tensors.take_weight(name + ".weight", out, in, std::move(parts)), tensors.take_if(bias, name + ".bias", out)};
+}
+
+}  // namespace hybrid

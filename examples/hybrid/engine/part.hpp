@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/matrix.hpp>
+
+#include "workspace.hpp"
+
+namespace hybrid {
+
+/// A mixer or feed-forward network of a block.
+class part {
+ public:
+  virtual ~part() = default;
+  /// What one sequence gives: x and out are [length x width], positions in order; out is overwritten.
+  virtual void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const = 0;
+  /// Floating-point operations of its matrix products for one sequence; a product and a sum are two.
+  [[nodiscard]] virtual double flops(std::size_t length) const = 0;
+};
+
+}  // namespace hybrid

@@ -1,0 +1,62 @@
+#pragma once
+// What all exporters share. Each turns the layers of a plan into what another tool reads; none touches a file or a model.
+
+#include <cstdint>
+#include <klens/error.hpp>
+#include <optional>
+#include <regex>
+#include <string>
+#include <string_view>
+
+namespace klens {
+
+/// A layer of a plan with its shape.
+struct stored_layer {
+  std::string layer;  ///< as in the checkpoint: "model.layers.3.mamba.x_proj.weight"
+  std::string scheme;
+  std::uint64_t rows = 0;
+  std::uint64_t columns = 0;
+};
+
+/// A file for another tool, and the command or call that reads it.
+struct exported {
+  std::string text;
+  std::string usage;
+};
+
+/// An integer scheme taken apart: "int4-signed-g64" is 4 bits, "signed", groups of 64.
+struct integer_form {
+  int bits = 0;
+  std::string grid;              ///< "absmax", "signed" or "asym"
+  std::uint64_t group_size = 0;  ///< 0: the whole row
+  bool fp32_scales = false;
+};
+
+[[nodiscard]] inline std::optional<integer_form> parse_integer(const std::string& scheme) {
+  static const std::regex form{"int([2-8])(-signed|-asym)?-(?:channel|g([1-9][0-9]{0,8}))(-s32)?"};
+  std::smatch match;
+  if (!std::regex_match(scheme, match, form)) return std::nullopt;
+  return integer_form{std::stoi(match[1]), match[2].matched ? match[2].str().substr(1) : "absmax",
+                      match[3].matched ? std::stoull(match[3]) : 0, match[4].matched};
+}
+
+[[nodiscard]] inline bool is_half(std::string_view scheme) noexcept { return scheme == "fp16" || scheme == "bf16"; }
+
+/// The error of a scheme that a target cannot store.
+[[nodiscard]] inline argument_error cannot_store(std::string_view target, const stored_layer& layer, const std::string& why) {
+  return argument_error{std::string{target} + " cannot store " + layer.scheme + ", which the plan gives to " + layer.layer +
+                        ": " + why};
+}
+
+/// The module that owns a weight: its name without ".weight". Throws argument_error for a name that no module has (a range of
+/// rows, characters that need quoting).
+[[nodiscard]] inline std::string module_of(std::string_view target, const stored_layer& layer) {
+  static const std::regex form{R"(([A-Za-z0-9_.-]+)\.weight)"};
+  std::smatch match;
+  if (layer.layer.size() > 4096 || !std::regex_match(layer.layer, match, form))
+    throw argument_error{std::string{target} + " has no name for " + layer.layer.substr(0, 200) +
+                         "; only whole weights of modules can be exported"};
+  return match[1];
+}
+
+}  // namespace klens

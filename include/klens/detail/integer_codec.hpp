@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <klens/detail/group_rows.hpp>
+#include <klens/detail/half_rounding.hpp>
+#include <klens/detail/simd.hpp>
+#include <klens/quant/grid.hpp>
+#include <limits>
+#include <span>
+#include <string>
+
+namespace klens::detail {
+
+/// The arithmetic of klens::integer, as group_rows.hpp wants it. The number of bits is a run-time value, which costs nothing
+/// in the loops and saves most of the code.
+template <grid Grid>
+struct integer_codec {
+  int bits;
+  std::size_t group_size;
+  scale_kind stored_as;
+
+  [[nodiscard]] std::string name() const {
+    const std::string kind = Grid == grid::absmax ? "" : Grid == grid::signed_ ? "-signed" : "-asym";
+    const std::string group = group_size == 0 ? "-channel" : "-g" + std::to_string(group_size);
+    return "int" + std::to_string(bits) + kind + group + (stored_as == scale_kind::f32 ? "-s32" : "");
+  }
+
+  static constexpr bool has_sign = Grid != grid::absmax;
+  [[nodiscard]] int half_range() const noexcept { return 1 << (bits - 1); }
+  [[nodiscard]] int lowest() const noexcept {
+    return Grid == grid::asym ? 0 : Grid == grid::signed_ ? -half_range() : 1 - half_range();
+  }
+  [[nodiscard]] int highest() const noexcept { return Grid == grid::asym ? 2 * half_range() - 1 : half_range() - 1; }
+
+  /// Codes between the ends of what a scale stretches over a group: `highest`, but with a sign the lower end is what counts.
+  [[nodiscard]] float steps() const noexcept { return static_cast<float>(Grid == grid::signed_ ? half_range() : highest()); }
+
+  [[nodiscard]] float largest_scale() const noexcept {
+    return stored_as == scale_kind::f16 ? largest_fp16_scale : 0x1.fffffp127f / steps();
+  }
+  [[nodiscard]] std::string limit_text() const {
+    return stored_as == scale_kind::f16 ? "and fp16 ends at 65504; store it in float: " + name() + "-s32"
+                                        : "with which kept weights could leave the range of float; use bf16";
+  }
+
+  template <class Arch>
+  void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
+    using floats = batch<float, Arch>;
+    const floats zeros(0.0f), steps_(steps());
+    for (std::size_t g = 0; g < groups; g += floats::size) {
+      const auto above = from_bits(batch<std::int32_t, Arch>::load_aligned(tile.above + g));
+      const auto below = from_bits(batch<std::int32_t, Arch>::load_aligned(tile.below + g));
+      floats range = above + below;
+      if constexpr (Grid == grid::signed_) range = xsimd::select(below >= above, below, zeros - above);
+      const floats scale = range / steps_, magnitude = xsimd::abs(scale);
+      const floats divisor = xsimd::select(scale == zeros, floats(1.0f), scale);
+      const auto invertible = floats(0x1p-100f) < magnitude && magnitude < floats(0x1p100f);
+      const floats no_guess(std::numeric_limits<float>::quiet_NaN());
+      divisor.store_aligned(tile.divisor + g);
+      xsimd::select(invertible, steps_ / range, no_guess).store_aligned(tile.inverse + g);
+      (stored_as == scale_kind::f16 ? nearest_fp16(scale) : scale).store_aligned(tile.scale + g);
+      if constexpr (Grid == grid::asym) {
+        const floats zero = xsimd::to_float(xsimd::nearbyint_as_int(below / divisor));
+        xsimd::min(zero, floats(static_cast<float>(highest()))).store_aligned(tile.zero + g);
+      }
+    }
+  }
+
+  /// Codes come from a division, but most often a product with the inverse shows them as well: it differs from the quotient by less
+  /// than 2^-13 (at most five roundings of numbers below 512), so only a guess that comes that close to a half has to be checked.
+  template <class Arch>
+  [[nodiscard]] batch<std::int32_t, Arch> encode(const batch<float, Arch>& weights, const group_levels& of) const noexcept {
+    using floats = batch<float, Arch>;
+    using integers = batch<std::int32_t, Arch>;
+    floats guess = rounded(weights * floats(of.inverse));
+    if constexpr (Grid == grid::asym) guess = guess + floats(of.zero);
+    integers codes = xsimd::nearbyint_as_int(guess);
+    const floats off = xsimd::abs(guess - xsimd::to_float(codes));
+    if (!xsimd::all(off < floats(0.5f - 0x1p-12f))) [[unlikely]] {  // also where it is a NaN
+      floats exact = weights / floats(of.divisor);
+      if constexpr (Grid == grid::asym) exact = exact + floats(of.zero);
+      codes = xsimd::nearbyint_as_int(xsimd::max(xsimd::min(exact, floats(static_cast<float>(highest()))), floats(static_cast<float>(lowest()))));
+    }
+    if constexpr (Grid == grid::signed_) codes = xsimd::min(codes, integers(highest()));
+    return codes;
+  }
+
+  template <class Arch>
+  [[nodiscard]] static batch<float, Arch> decode(const batch<std::int32_t, Arch>& codes, const group_levels& of) noexcept {
+    using floats = batch<float, Arch>;
+    floats steps = xsimd::to_float(codes);
+    if constexpr (Grid == grid::asym) steps = steps - floats(of.zero);
+    return steps * floats(of.scale);
+  }
+
+  /// Stored codes are of two's complement where they have a sign.
+  template <class Arch>
+  [[nodiscard]] batch<std::int32_t, Arch> to_stored(const batch<std::int32_t, Arch>& codes) const noexcept {
+    return codes & batch<std::int32_t, Arch>((1 << bits) - 1);
+  }
+  template <class Arch>
+  [[nodiscard]] batch<std::int32_t, Arch> from_stored(const batch<std::int32_t, Arch>& stored) const noexcept {
+    if constexpr (Grid == grid::asym) return stored;
+    const batch<std::int32_t, Arch> sign(1 << (bits - 1));
+    return (stored ^ sign) - sign;
+  }
+};
+
+}  // namespace klens::detail

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace klens::detail {
+
+/// A seeded stream of random numbers that is the same on every machine and with every standard library (SplitMix64: Steele, Lea and
+/// Flood 2014). Streams of the same seed and different `which` are independent for all that klens does with them.
+class random_stream {
+ public:
+  explicit random_stream(std::uint64_t seed, std::uint64_t which = 0) noexcept : state_{mixed(mixed(seed) + which)} {}
+
+  /// 64 random bits.
+  [[nodiscard]] std::uint64_t bits() noexcept { return mixed(state_ += 0x9e3779b97f4a7c15ULL); }
+
+  /// A whole number below `bound`, which is not 0; its bias, bound / 2^64, is far below what anyone could see.
+  [[nodiscard]] std::size_t below(std::size_t bound) noexcept { return static_cast<std::size_t>(bits() % bound); }
+
+  /// In [0, 1).
+  [[nodiscard]] double uniform() noexcept { return static_cast<double>(bits() >> 11) * 0x1p-53; }
+
+ private:
+  [[nodiscard]] static std::uint64_t mixed(std::uint64_t z) noexcept {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+  }
+  std::uint64_t state_;
+};
+
+}  // namespace klens::detail

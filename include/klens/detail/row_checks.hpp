@@ -1,0 +1,42 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <klens/error.hpp>
+#include <span>
+#include <string>
+
+namespace klens::detail {
+
+/// Throws shape_error unless `what` has the length that a row needs.
+template <class Scheme>
+void expect_length(const Scheme& scheme, const char* what, std::size_t is, std::size_t needed) {
+  if (is == needed) return;
+  throw shape_error{std::string{scheme.name()} + ": " + what + " has a length of " + std::to_string(is) + ", this row needs " +
+                    std::to_string(needed)};
+}
+
+template <class Scheme>
+[[noreturn]] void refuse_weight(const Scheme& scheme, float weight, std::size_t column, const std::string& why) {
+  throw numeric_error{std::string{scheme.name()} + ": the weight in column " + std::to_string(column) + " is " +
+                      std::to_string(weight) + "; " + why};
+}
+
+/// Throws for the first group of `part`, which begins in column `start`, that cannot be stored.
+template <class Codec, class Tile>
+[[noreturn, gnu::noinline]] void refuse(const Codec& codec, const Tile& tile, std::span<const float> part, std::size_t group_size,
+                                        std::size_t start) {
+  for (std::size_t first = 0, g = 0; first < part.size(); first += group_size, ++g) {
+    if (std::abs(tile.divisor[g]) <= codec.largest_scale()) continue;
+    const auto weights = part.subspan(first, std::min(group_size, part.size() - first));
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      if (!std::isfinite(weights[i])) refuse_weight(codec, weights[i], start + first + i, "only finite weights can be stored");
+    throw numeric_error{std::string{codec.name()} + ": columns " + std::to_string(start + first) + " to " +
+                        std::to_string(start + first + weights.size() - 1) + " need a scale of " + std::to_string(tile.divisor[g]) +
+                        ", " + codec.limit_text()};
+  }
+  throw numeric_error{std::string{codec.name()} + ": these weights cannot be stored"};
+}
+
+}  // namespace klens::detail

@@ -1,0 +1,158 @@
+#pragma once
+// The only file that includes xsimd: what differs between its versions (8.1 to 14) ends here.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <xsimd/xsimd.hpp>
+
+namespace klens::detail {
+
+/// The widest instruction set that the compiler's flags allow. Kernels are templates on it, so that one binary can hold several.
+using best_arch = xsimd::default_arch;
+
+template <class T, class Arch = best_arch>
+using batch = xsimd::batch<T, Arch>;
+
+template <class T, class Arch = best_arch>
+inline constexpr std::size_t lanes = batch<T, Arch>::size;
+
+template <class T, class Arch>
+[[nodiscard]] inline T sum_of(const batch<T, Arch>& values) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+  return xsimd::hadd(values);
+#else
+  return xsimd::reduce_add(values);
+#endif
+}
+
+/// The first `count` of a vector's elements, count < lanes; the others are 0.
+template <class Arch>
+[[nodiscard, gnu::noinline, gnu::cold]] inline batch<float, Arch> load_some(const float* from, std::size_t count) noexcept {
+  alignas(batch<float, Arch>) float padded[lanes<float, Arch>] = {};
+  std::copy_n(from, count, padded);
+  return batch<float, Arch>::load_aligned(padded);
+}
+template <class Arch>
+[[gnu::noinline, gnu::cold]] inline void store_some(batch<float, Arch> values, float* to, std::size_t count) noexcept {
+  alignas(batch<float, Arch>) float all[lanes<float, Arch>];
+  values.store_aligned(all);
+  std::copy_n(all, count, to);
+}
+
+/// The same for any count <= lanes.
+template <class Arch>
+[[nodiscard]] inline batch<float, Arch> load_first(const float* from, std::size_t count) noexcept {
+  if (count < lanes<float, Arch>) [[unlikely]] return load_some<Arch>(from, count);
+  return batch<float, Arch>::load_unaligned(from);
+}
+template <class Arch>
+inline void store_first(const batch<float, Arch>& values, float* to, std::size_t count) noexcept {
+  if (count < lanes<float, Arch>) [[unlikely]] return store_some(values, to, count);
+  values.store_unaligned(to);
+}
+
+/// The bits of floats as integers, and back. Between finite magnitudes the order is the same; infinities and NaNs come after.
+template <class Arch>
+[[nodiscard]] inline batch<std::int32_t, Arch> bits_of(const batch<float, Arch>& values) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+  return xsimd::bitwise_cast<batch<std::int32_t, Arch>>(values);
+#else
+  return xsimd::bitwise_cast<std::int32_t>(values);
+#endif
+}
+template <class Arch>
+[[nodiscard]] inline batch<float, Arch> from_bits(const batch<std::int32_t, Arch>& bits) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+  return xsimd::bitwise_cast<batch<float, Arch>>(bits);
+#else
+  return xsimd::bitwise_cast<float>(bits);
+#endif
+}
+
+/// Lane i of the result is lane i ^ Distance.
+template <unsigned Distance, class Arch>
+[[nodiscard]] inline batch<std::int32_t, Arch> swap_lanes(const batch<std::int32_t, Arch>& values) noexcept {
+  struct partner {
+    static constexpr unsigned get(unsigned lane, unsigned) noexcept { return lane ^ Distance; }
+  };
+#if XSIMD_VERSION_MAJOR < 9
+  constexpr auto partners = xsimd::make_batch_constant<batch<std::uint32_t, Arch>, partner>();
+#else
+  constexpr auto partners = xsimd::make_batch_constant<std::uint32_t, partner, Arch>();
+#endif
+  return bits_of(xsimd::swizzle(from_bits(values), partners));
+}
+
+/// Lane i of the result is the largest element of vectors[i]. (Overwrites them.)
+template <class Arch, unsigned Distance = 1>
+[[nodiscard]] inline batch<std::int32_t, Arch> largest_of_each(
+    batch<std::int32_t, Arch> (&vectors)[lanes<std::int32_t, Arch>]) noexcept {
+  using integers = batch<std::int32_t, Arch>;
+  if constexpr (Distance == integers::size) {
+    return vectors[0];
+  } else {  // of two vectors one: a lane with index bit `Distance` belongs to the second
+    alignas(integers) std::int32_t index[integers::size];
+    for (std::size_t i = 0; i < integers::size; ++i) index[i] = static_cast<std::int32_t>(i);
+    const auto second = (integers::load_aligned(index) & integers(Distance)) != integers(0);
+    for (std::size_t i = 0; i < integers::size / Distance / 2; ++i) {
+      const integers a = vectors[2 * i], b = vectors[2 * i + 1];
+      vectors[i] = xsimd::max(xsimd::select(second, b, a), swap_lanes<Distance>(xsimd::select(second, a, b)));
+    }
+    return largest_of_each<Arch, Distance * 2>(vectors);
+  }
+}
+
+template <class Arch>
+[[nodiscard]] inline std::int32_t largest_of(const batch<std::int32_t, Arch>& values) noexcept {
+  alignas(batch<std::int32_t, Arch>) std::int32_t all[lanes<std::int32_t, Arch>];
+  values.store_aligned(all);
+  return *std::max_element(std::begin(all), std::end(all));
+}
+
+/// The same values, rounded to float here and now: without it compilers fuse a product with the sum that it goes into.
+template <class Arch>
+[[nodiscard]] inline batch<float, Arch> rounded(batch<float, Arch> values) noexcept {
+#if defined(__GNUC__) && defined(__x86_64__)
+  asm("" : "+x"(values.data));
+#elif defined(__GNUC__) && defined(__aarch64__)
+  asm("" : "+w"(values.data));
+#endif
+  return values;
+}
+
+/// Asks for memory that will be read soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next row): a
+/// place that does not exist is not touched.
+inline void prefetch(const float* at, std::size_t ahead) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);
+#endif
+}
+
+/// Stores a whole vector past the caches where the instruction set can (x86). `to` must be aligned to the vector's size; call
+/// stream_fence() before another thread may read it.
+template <class Arch>
+inline void stream(const batch<float, Arch>& values, float* to) noexcept {
+#if defined(__AVX512F__)
+  if constexpr (sizeof values == 64) return _mm512_stream_ps(to, values.data);
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof values == 32) return _mm256_stream_ps(to, values.data);
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof values == 16) return _mm_stream_ps(to, values.data);
+#endif
+  values.store_aligned(to);
+}
+template <class Arch>
+[[nodiscard]] inline bool can_stream(const float* at, std::size_t group_size) noexcept {
+  return reinterpret_cast<std::uintptr_t>(at) % sizeof(batch<float, Arch>) == 0 && group_size % lanes<float, Arch> == 0;
+}
+inline void stream_fence() noexcept {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace klens::detail

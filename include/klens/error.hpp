@@ -1,0 +1,41 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace klens {
+
+/// What every failure of klens derives from. The message is one line: what is wrong, where, and what to do about it.
+struct error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Two things that must have the same shape do not. The message holds both shapes.
+struct shape_error : error {
+  using error::error;
+};
+
+/// A number that no result can rest on: a NaN or +inf logit, a NaN or infinite weight, a scale that its storage cannot hold.
+struct numeric_error : error {
+  using error::error;
+};
+
+/// A name, pattern or option that means nothing here.
+struct argument_error : error {
+  using error::error;
+};
+
+/// A file that cannot be read, trusted or written. The message starts with its path.
+struct file_error : error {
+  using error::error;
+};
+
+namespace detail {
+
+/// "4x8": how a shape looks in a message.
+[[nodiscard]] inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t columns) {
+  return std::to_string(rows) + "x" + std::to_string(columns);
+}
+
+}  // namespace detail
+}  // namespace klens

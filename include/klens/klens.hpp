@@ -1,0 +1,29 @@
+#pragma once
+// klens on one page: which weight matrices of a language model are fragile under quantization?
+//
+//   std::vector<klens::layer> layers{{"up", up}, {"down", down}};               // views of your weights, [out x in] each
+//   auto forward = [&]() -> klens::matrix<float> { return run_my_model(); };     // logits, [positions x vocabulary]
+//   auto scores = klens::rank_layers(layers, forward, {klens::int4{.group_size = 64}, "int8-channel"}, {klens::kl{}});
+//   for (const auto* each : scores.ranked("kl")) std::printf("%s %g\n", each->layer.c_str(), each->metrics[0].mean);
+//
+// What can be plugged in is in concepts.hpp. io/ needs nlohmann-json and is not included here.
+
+#include <klens/concepts.hpp>
+#include <klens/error.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/compare_rows.hpp>
+#include <klens/metric/delta_ce.hpp>
+#include <klens/metric/js.hpp>
+#include <klens/metric/kl.hpp>
+#include <klens/metric/mse.hpp>
+#include <klens/metric/position.hpp>
+#include <klens/metric/reverse_kl.hpp>
+#include <klens/metric/row_damage.hpp>
+#include <klens/metric/sqnr.hpp>
+#include <klens/metric/top1.hpp>
+#include <klens/quant/scheme.hpp>
+#include <klens/rank/any_metric.hpp>
+#include <klens/rank/layer.hpp>
+#include <klens/rank/rank_layers.hpp>
+#include <klens/rank/rank_options.hpp>
+#include <klens/rank/scores.hpp>

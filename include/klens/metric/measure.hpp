@@ -1,0 +1,142 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <klens/concepts.hpp>
+#include <klens/detail/parallel_for.hpp>
+#include <klens/error.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/compare_rows.hpp>
+#include <klens/metric/totals.hpp>
+#include <span>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+namespace klens {
+
+struct measure_options {
+  std::span<const std::int32_t> next_tokens = {};  ///< the token that follows each position, -1 where none does; empty: nowhere
+  std::size_t first_position = 0;                  ///< the number of the first row, where a set comes in parts
+  std::size_t threads = 1;                         ///< the result does not depend on it
+};
+
+namespace detail {
+
+template <metric Metric>
+[[nodiscard]] consteval row_sums needs_of() {
+  if constexpr (requires { Metric::needs; })
+    return Metric::needs;
+  else
+    return row_sums::none;
+}
+
+template <metric... Metrics>
+[[nodiscard]] std::string names_of() {
+  std::string names;
+  ((names += (names.empty() ? "" : ", ") + std::string{Metrics::name}), ...);
+  return names;
+}
+
+/// The row as floats: itself, or converted into `buffer`.
+template <class Scalar>
+[[nodiscard]] std::span<const float> as_floats(std::span<const Scalar> row, std::vector<float>& buffer) {
+  if constexpr (std::same_as<Scalar, float>) {
+    return row;
+  } else {
+    buffer.resize(row.size());
+    const auto size = static_cast<Eigen::Index>(row.size());
+    Eigen::Map<Eigen::ArrayXf>(buffer.data(), size) =
+        Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>>(row.data(), size).template cast<float>();
+    return buffer;
+  }
+}
+
+template <class... Metrics>
+void expect_comparable(Eigen::Index rows, Eigen::Index columns, Eigen::Index observed_rows, Eigen::Index observed_columns,
+                       std::span<const std::int32_t> next_tokens) {
+  if (rows != observed_rows || columns != observed_columns)
+    throw shape_error{names_of<Metrics...>() + ": reference is " + shape_text(rows, columns) + ", observed is " +
+                      shape_text(observed_rows, observed_columns)};
+  if (rows == 0 || columns == 0)
+    throw shape_error{names_of<Metrics...>() + ": logits are " + shape_text(rows, columns) + "; give at least 1x1"};
+  if (next_tokens.empty()) return;
+  if (next_tokens.size() != static_cast<std::size_t>(rows))
+    throw shape_error{names_of<Metrics...>() + ": logits are " + shape_text(rows, columns) + ", next_tokens has " +
+                      std::to_string(next_tokens.size()) + " entries; give one for each row"};
+  const auto bad = std::ranges::find_if(next_tokens, [&](std::int32_t token) { return token < -1 || token >= columns; });
+  if (bad != next_tokens.end())
+    throw argument_error{names_of<Metrics...>() + ": next token " + std::to_string(*bad) + " at row " +
+                         std::to_string(bad - next_tokens.begin()) + " is outside the vocabulary of " +
+                         std::to_string(columns)};
+}
+
+}  // namespace detail
+
+/// Several metrics over two matrices of raw logits, in one read of each row.
+///   measure(reference, observed, {.next_tokens = next}, kl{}, sqnr{})  ->  std::tuple<totals<kl>, totals<sqnr>>
+/// Shapes     [positions x vocabulary] both, at least 1x1; row-major, float, half or bfloat16 each (rows are converted one by
+/// one;
+///            Eigen copies what is not row-major).
+/// Throws     shape_error; argument_error for a next token outside the vocabulary; numeric_error, naming the position, for
+/// logits
+///            that compare_rows refuses and for a metric that is NaN.
+template <class Reference, class Observed, metric... Metrics>
+requires(sizeof...(Metrics) > 0)
+    [[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference_logits,
+                                                         const Eigen::DenseBase<Observed>& observed_logits,
+                                                         const measure_options& options, const Metrics&... metrics) {
+  const const_matrix_ref<typename Reference::Scalar> reference{reference_logits.derived()};
+  const const_matrix_ref<typename Observed::Scalar> observed{observed_logits.derived()};
+  detail::expect_comparable<Metrics...>(reference.rows(), reference.cols(), observed.rows(), observed.cols(),
+                                        options.next_tokens);
+  constexpr row_sums needs = (detail::needs_of<Metrics>() | ...);
+
+  const auto rows = static_cast<std::size_t>(reference.rows());
+  std::vector<std::array<contribution, sizeof...(Metrics)>> measured(rows);
+  const auto measure_row = [&](std::size_t t, std::vector<float>& x_buffer, std::vector<float>& y_buffer) {
+    const auto x = detail::as_floats(row(reference, static_cast<Eigen::Index>(t)), x_buffer);
+    const auto y = detail::as_floats(row(observed, static_cast<Eigen::Index>(t)), y_buffer);
+    const row_damage damage = compare_rows(x, y, describe_reference(x), needs);
+    position here{x, y, std::nullopt, damage};
+    if (!options.next_tokens.empty() && options.next_tokens[t] >= 0)
+      here.next_token = static_cast<std::size_t>(options.next_tokens[t]);
+    measured[t] = {contribution{metrics(here)}...};
+    for (const contribution& each : measured[t])
+      if (each.value != each.value) throw numeric_error{detail::names_of<Metrics...>() + ": a metric is NaN"};
+  };
+  constexpr std::size_t rows_at_once = 16;
+  detail::parallel_for(options.threads, (rows + rows_at_once - 1) / rows_at_once, [&](std::size_t part) {
+    std::vector<float> x_buffer, y_buffer;
+    for (std::size_t t = part * rows_at_once; t < std::min(rows, (part + 1) * rows_at_once); ++t) {
+      try {
+        measure_row(t, x_buffer, y_buffer);
+      } catch (const numeric_error& caught) {
+        throw numeric_error{"position " + std::to_string(options.first_position + t) + ": " + caught.what()};
+      }
+    }
+  });
+
+  std::tuple<totals<Metrics>...> sums{totals<Metrics>{metrics}...};
+  for (std::size_t t = 0; t < rows; ++t) {
+    const auto add_to = [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (std::get<I>(sums).add(measured[t][I], options.first_position + t), ...);
+    };
+    add_to(std::index_sequence_for<Metrics...>{});
+  }
+  return sums;
+}
+
+template <class Reference, class Observed, metric... Metrics>
+requires(sizeof...(Metrics) > 0)
+    [[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference,
+                                                         const Eigen::DenseBase<Observed>& observed,
+                                                         const Metrics&... metrics) {
+  return measure(reference, observed, measure_options{}, metrics...);
+}
+
+}  // namespace klens

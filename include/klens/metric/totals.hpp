@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/concepts.hpp>
+#include <klens/detail/compensated_sum.hpp>
+#include <limits>
+
+namespace klens {
+
+/// What a metric has measured so far, so that a calibration set can come in parts: add positions, merge totals, ask for the
+/// mean at any time. Sums carry twice the digits of a double, so halves merge to what the whole gives, whatever was cut where.
+template <metric Metric>
+class totals {
+ public:
+  totals() = default;
+  explicit totals(Metric of_metric) : metric_(of_metric) {}
+
+  /// Adds what the metric says of one position; `position` is any number that tells positions apart.
+  void add(contribution measured, std::size_t position) noexcept {
+    value_.add(measured.value);
+    weight_.add(measured.weight);
+    if (measured.weight == 0) return;
+    ++positions_;
+    take_worst(finished(measured.value / measured.weight), position);
+  }
+  void merge(const totals& other) noexcept {
+    value_.add(other.value_);
+    weight_.add(other.weight_);
+    if (other.positions_ != 0) take_worst(other.worst_, other.worst_position_);
+    positions_ += other.positions_;
+  }
+
+  /// Sum of values / sum of weights, in the metric's unit; NaN where nothing was added.
+  [[nodiscard]] double mean() const noexcept { return finished(value_.value() / weight_.value()); }
+  /// Both sums as they are.
+  [[nodiscard]] contribution sum() const noexcept { return {value_.value(), weight_.value()}; }
+  /// Positions with a weight other than 0.
+  [[nodiscard]] std::size_t positions() const noexcept { return positions_; }
+  /// The value, in the metric's unit, at the position where it is worst, and that position (of equal ones the smallest); NaN
+  /// and 0 where no position counted.
+  [[nodiscard]] double worst() const noexcept { return worst_; }
+  [[nodiscard]] std::size_t worst_position() const noexcept { return worst_position_; }
+
+ private:
+  [[nodiscard]] double finished(double mean) const noexcept {
+    if constexpr (requires { metric_.finish(mean); })
+      return metric_.finish(mean);
+    else
+      return mean;
+  }
+
+  void take_worst(double value, std::size_t position) noexcept {
+    const bool first = worst_ != worst_;
+    const bool worse = Metric::higher_is_worse ? value > worst_ : value < worst_;
+    if (!first && !worse && !(value == worst_ && position < worst_position_)) return;
+    worst_ = value;
+    worst_position_ = position;
+  }
+
+  Metric metric_{};
+  detail::compensated_sum value_;
+  detail::compensated_sum weight_;
+  std::size_t positions_ = 0;
+  double worst_ = std::numeric_limits<double>::quiet_NaN();
+  std::size_t worst_position_ = 0;
+};
+
+}  // namespace klens

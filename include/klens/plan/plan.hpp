@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <klens/plan/unit.hpp>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace klens {
+
+/// What a model with a plan (or a uniform scheme) applied was measured to be, against the untouched model.
+struct plan_measurement {
+  double kl = 0;  ///< nats/token
+  double perplexity = 0;
+  double top1 = 0;  ///< share of positions
+  std::uint64_t positions = 0;
+};
+
+/// What stands beside a plan for comparison.
+struct plan_baseline {
+  std::uint64_t bytes = 0;
+  double kl = 0;
+  double perplexity = 0;
+};
+
+struct layer_scheme {
+  std::string layer;
+  std::string scheme;
+};
+
+/// A scheme for each layer, with its size and its damage.
+struct plan {
+  std::string allocator;
+  std::uint64_t budget_bytes = 0;
+  std::uint64_t bytes = 0;
+  double bits_per_weight = 0;
+  std::vector<layer_scheme> layers;
+  std::map<std::string, double> predicted;  ///< by metric: the sum of single-layer damages; "kl" in nats/token
+  std::optional<plan_measurement> measured;
+  std::map<std::string, plan_baseline> baselines;  ///< by name: "fp16", "int8-channel", ...
+
+  /// The scheme of a layer, or nullptr.
+  [[nodiscard]] const std::string* scheme_of(std::string_view layer) const noexcept {
+    for (const layer_scheme& each : layers)
+      if (each.layer == layer) return &each.scheme;
+    return nullptr;
+  }
+};
+
+/// Weights that count towards size although nothing is decided about them.
+struct undecided_weights {
+  std::uint64_t weights = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// Writes an allocation out, layer by layer in the order of the units; `also` is added to the size; `metric` names what the
+/// damages are.
+[[nodiscard]] inline plan make_plan(std::string_view allocator_name, std::span<const plan_unit> units,
+                                    const allocation& decided, std::uint64_t budget_bytes, const undecided_weights& also = {},
+                                    std::string_view metric = "kl") {
+  const allocation checked = allocation_of(units, decided.chosen);
+  plan result;
+  result.allocator = allocator_name;
+  result.budget_bytes = budget_bytes;
+  result.bytes = checked.bytes + also.bytes;
+  result.predicted.emplace(metric, checked.damage);
+  std::uint64_t weights = also.weights;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    weights += units[u].weights;
+    const plan_choice& choice = units[u].choices[checked.chosen[u]];
+    for (std::size_t i = 0; i < units[u].layers.size(); ++i) result.layers.push_back({units[u].layers[i], choice.schemes[i]});
+  }
+  if (weights > 0) result.bits_per_weight = 8 * static_cast<double>(result.bytes) / static_cast<double>(weights);
+  return result;
+}
+
+}  // namespace klens

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <klens/concepts.hpp>
+#include <klens/detail/group_rows.hpp>
+#include <klens/detail/row_checks.hpp>
+#include <klens/matrix.hpp>
+#include <klens/quant/weight_error.hpp>
+#include <limits>
+#include <span>
+#include <string>
+
+namespace klens {
+
+/// The block formats of GGUF, bit for bit: 32 weights share a scale d in fp16. Use q4_0 and q8_0.
+///   q4_0   d = m / -8 with m the first weight of largest magnitude, code = min(15, floor(w / d + 8.5)), kept = (code - 8) d
+///   q8_0   d = |m| / 127, code = w / d to the nearest, halves away from zero, kept = code d
+/// where w / d is w times the rounded 1 / d, in float, and d in it is not yet rounded to fp16.
+/// Edges      Rows of a multiple of 32 columns only. `kept` may be the weights themselves.
+/// Storage    Blocks one after the other: d, then for q4_0 16 bytes, byte i with code i in its lower and code i + 16 in its upper
+///            half, for q8_0 32 codes of one byte, in two's complement.
+/// Throws     argument_error for other rows; numeric_error for a weight that is not finite and a d too large for fp16 (`kept` or
+///            `packed` is then unspecified); shape_error where lengths do not fit.
+template <int Bits>
+struct gguf_block {
+  static_assert(Bits == 4 || Bits == 8);
+  static constexpr std::size_t block = 32;
+  static constexpr std::size_t block_bytes = 2 + block * Bits / 8;
+
+  [[nodiscard]] static constexpr const char* name() noexcept { return Bits == 4 ? "q4_0" : "q8_0"; }
+  [[nodiscard]] static constexpr bool stores(std::size_t columns) noexcept { return columns % block == 0; }
+
+  /// Bytes of a stored row.
+  [[nodiscard]] static constexpr std::size_t bytes(std::size_t columns) noexcept {
+    return (columns + block - 1) / block * block_bytes;
+  }
+
+  template <class Arch = detail::best_arch>
+  weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
+    detail::expect_length(*this, "kept", kept.size(), weights.size());
+    expect_blocks(weights.size());
+    return detail::round_trip_groups<Arch>(*this, block, weights, kept, streaming);
+  }
+
+  template <class Arch = detail::best_arch>
+  [[gnu::flatten]] void pack(std::span<const float> weights, std::span<std::byte> packed) const {
+    detail::expect_length(*this, "packed", packed.size(), bytes(weights.size()));
+    expect_blocks(weights.size());
+    detail::for_coded_groups<Arch>(*this, block, weights, [&](std::size_t first, auto group, const detail::group_levels& of, bool) {
+      codes into;
+      detail::write_codes<Arch>(*this, of, group, into);
+      const auto scale = static_cast<half>(of.scale);
+      std::byte* const to = &packed[first / block * block_bytes];
+      std::memcpy(to, &scale, 2);
+      for (std::size_t i = 0; i < block_bytes - 2; ++i)
+        to[2 + i] = static_cast<std::byte>(Bits == 4 ? into.values[i] | into.values[i + block / 2] << 4 : into.values[i]);
+    });
+  }
+
+  template <class Arch = detail::best_arch>
+  [[gnu::flatten]] void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
+    detail::expect_length(*this, "packed", packed.size(), bytes(kept.size()));
+    expect_blocks(kept.size());
+    for (std::size_t first = 0; first < kept.size(); first += block) {
+      const std::byte* const from = &packed[first / block * block_bytes];
+      half scale;
+      std::memcpy(&scale, from, 2);
+      codes of;
+      for (std::size_t i = 0; i < block_bytes - 2; ++i) {
+        const auto stored = static_cast<std::int32_t>(from[2 + i]);
+        of.values[i] = Bits == 4 ? stored & 15 : stored;
+        if constexpr (Bits == 4) of.values[i + block / 2] = stored >> 4;
+      }
+      detail::read_codes<Arch>(*this, {.scale = static_cast<float>(scale)}, of, kept.subspan(first, block));
+    }
+  }
+
+  // How a block is coded, as detail/group_rows.hpp wants it.
+
+  static constexpr bool has_sign = Bits == 4;
+  [[nodiscard]] static constexpr float largest_scale() noexcept { return detail::largest_fp16_scale; }
+  [[nodiscard]] static std::string limit_text() { return "and fp16 ends at 65504; use bf16"; }
+
+  template <class Arch>
+  void prepare(detail::group_tile& tile, std::size_t groups, std::span<const float> weights) const noexcept {
+    using floats = detail::batch<float, Arch>;
+    using integers = detail::batch<std::int32_t, Arch>;
+    if constexpr (Bits == 4)  // where both ends are as far, the weight that comes first decides
+      for (std::size_t first = 0, g = 0; first < weights.size(); first += block, ++g)
+        if (tile.above[g] == tile.below[g] && tile.above[g] != 0) [[unlikely]]
+          (first_largest_is_negative(weights.subspan(first, block)) ? tile.above[g] : tile.below[g]) -= 1;
+    for (std::size_t g = 0; g < groups; g += floats::size) {
+      const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
+      const floats up = detail::from_bits(above), down = detail::from_bits(below);
+      const floats scale = Bits == 4 ? xsimd::select(up < down, down, floats(0.0f) - up) / floats(8.0f) : up / floats(127.0f);
+      scale.store_aligned(tile.divisor + g);
+      const floats inverse = floats(1.0f) / scale;
+      const auto finite = xsimd::abs(inverse) <= floats(std::numeric_limits<float>::max());
+      xsimd::select(finite, inverse, floats(0.0f)).store_aligned(tile.inverse + g);
+      detail::nearest_fp16(scale).store_aligned(tile.scale + g);
+    }
+  }
+
+  template <class Arch>
+  [[nodiscard]] static detail::batch<std::int32_t, Arch> encode(const detail::batch<float, Arch>& weights,
+                                                                const detail::group_levels& of) noexcept {
+    using floats = detail::batch<float, Arch>;
+    const floats steps = detail::rounded(weights * floats(of.inverse));
+    if constexpr (Bits == 4) return xsimd::to_int(xsimd::min(steps + floats(8.5f), floats(15)));
+    const floats whole = xsimd::to_float(xsimd::to_int(steps)), rest = steps - whole;
+    const floats down = xsimd::select(rest <= floats(-0.5f), whole - floats(1), whole);
+    return xsimd::to_int(xsimd::select(rest >= floats(0.5f), whole + floats(1), down));
+  }
+
+  template <class Arch>
+  [[nodiscard]] static detail::batch<float, Arch> decode(const detail::batch<std::int32_t, Arch>& codes,
+                                                         const detail::group_levels& of) noexcept {
+    constexpr int zero = Bits == 4 ? 8 : 0;
+    const auto steps = xsimd::to_float(codes - detail::batch<std::int32_t, Arch>(zero));
+    return detail::rounded(steps * detail::batch<float, Arch>(of.scale));
+  }
+
+  template <class Arch>
+  [[nodiscard]] static detail::batch<std::int32_t, Arch> to_stored(const detail::batch<std::int32_t, Arch>& codes) noexcept {
+    return codes;
+  }
+  template <class Arch>
+  [[nodiscard]] static detail::batch<std::int32_t, Arch> from_stored(const detail::batch<std::int32_t, Arch>& stored) noexcept {
+    if constexpr (Bits == 4) return stored;
+    const detail::batch<std::int32_t, Arch> sign(128);
+    return (stored ^ sign) - sign;
+  }
+
+ private:
+  [[nodiscard]] static bool first_largest_is_negative(std::span<const float> weights) noexcept {
+    return *std::max_element(weights.begin(), weights.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }) < 0;
+  }
+
+  /// The codes of a block, as group_rows.hpp writes and reads them.
+  struct codes {
+    std::int32_t values[block];
+    std::size_t next = 0;
+    [[nodiscard]] std::int32_t* append(std::size_t count) noexcept { return take(count); }
+    [[nodiscard]] std::int32_t* take(std::size_t count) noexcept { return values + (next += count) - count; }
+  };
+
+  void expect_blocks(std::size_t columns) const {
+    if (stores(columns)) return;
+    throw argument_error{std::string{name()} + ": a row of " + std::to_string(columns) +
+                         " columns is no multiple of 32; use an int4 or int8 scheme for it"};
+  }
+};
+
+using q4_0 = gguf_block<4>;
+using q8_0 = gguf_block<8>;
+static_assert(packing_quantizer<q4_0> && packing_quantizer<q8_0>);
+
+}  // namespace klens

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/detail/summarize.hpp>
+#include <klens/error.hpp>
+#include <klens/rank/any_metric.hpp>
+#include <klens/rank/scores.hpp>
+#include <string>
+
+namespace klens {
+
+/// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`. The result
+/// is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up.
+/// Throws argument_error where candidates or metrics differ, where a scan was stopped early or interrupted, or where a metric is not one of
+/// klens' own.
+[[nodiscard]] inline scores merge(const scores& first, const scores& second) {
+  const auto refuse = [](const std::string& problem) { throw argument_error{"these scans cannot be merged: " + problem}; };
+  const auto same_candidate = [](const layer_score& a, const layer_score& b) {
+    return a.layer == b.layer && a.scheme == b.scheme && a.rows == b.rows && a.columns == b.columns;
+  };
+  if (!std::ranges::equal(first.metrics, second.metrics, {}, &metric_info::name, &metric_info::name)) refuse("their metrics differ");
+  if (!std::ranges::equal(first.candidates, second.candidates, same_candidate)) refuse("their layers or schemes differ");
+  if (first.quantized.size() != second.quantized.size()) refuse("one restores layers, the other quantizes them");
+  for (const scores* each : {&first, &second}) {
+    if (!each->complete) refuse("one was interrupted");
+    for (const layer_score& candidate : each->candidates)
+      if (candidate.place != standing::open) refuse(candidate.layer + " left one of them early");
+  }
+
+  scores all = first;
+  const auto append = [&](std::vector<metric_score>& to, const std::vector<metric_score>& from, bool savings) {
+    for (std::size_t m = 0; m < to.size(); ++m) {
+      const any_metric metric = any_metric::parse(all.metrics[m].name);
+      to[m].by_sequence.insert(to[m].by_sequence.end(), from[m].by_sequence.begin(), from[m].by_sequence.end());
+      detail::take_worst(metric, to[m], from[m].worst, from[m].worst_position + first.positions);
+      detail::summarize(metric, to[m], savings);
+    }
+  };
+  const bool savings = !all.quantized.empty();
+  for (std::size_t c = 0; c < all.candidates.size(); ++c) {
+    layer_score& candidate = all.candidates[c];
+    const layer_score& other = second.candidates[c];
+    append(candidate.metrics, other.metrics, savings);
+    candidate.positions += other.positions;
+    if (candidate.result == outcome::output_unchanged) candidate.result = other.result;
+  }
+  for (std::size_t s = 0; s < all.quantized.size(); ++s) append(all.quantized[s].metrics, second.quantized[s].metrics, false);
+  all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),
+                                       second.reference.nll_by_sequence.end());
+  // Each counted forwards over its own part.
+  const auto part = [&](const scores& of) { return static_cast<double>(of.positions) / static_cast<double>(first.positions + second.positions); };
+  all.cost = {first.cost.forwards * part(first) + second.cost.forwards * part(second), first.cost.seconds + second.cost.seconds};
+  all.sequences += second.sequences;
+  all.positions += second.positions;
+  return all;
+}
+
+}  // namespace klens

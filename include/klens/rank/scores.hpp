@@ -1,0 +1,142 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <klens/error.hpp>
+#include <klens/metric/position.hpp>
+#include <klens/rank/interval.hpp>
+#include <klens/rank/look.hpp>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace klens {
+
+/// What is known of a metric once a scan is over.
+struct metric_info {
+  std::string name;
+  std::string unit;
+  bool higher_is_worse = true;
+};
+
+/// One metric's answer for one candidate.
+struct metric_score {
+  static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
+  double mean = unknown;           ///< over all positions that count for the metric
+  double low = unknown;            ///< 95 % interval of the mean, from the spread between sequences; NaN with a single sequence
+  double high = unknown;
+  double worst = unknown;          ///< the value at the position where it is worst, in the metric's own direction
+  std::size_t worst_position = 0;  ///< that position, counted through the whole calibration set
+  std::vector<contribution> by_sequence;  ///< sums of values and of weights; mean = finish(sum of values / sum of weights)
+};
+
+/// What a score can mean.
+enum class outcome {
+  measured,           ///< the ordinary case
+  weights_unchanged,  ///< the scheme keeps these weights exactly as they are: no damage, and no forward was spent
+  output_unchanged,   ///< the weights changed and not one logit did: the forward does not use them. NOT a sign of robustness
+  not_measured,       ///< the scan ended before its first batch
+};
+
+/// One candidate, a layer under a scheme, with its scores.
+struct layer_score {
+  std::string layer;
+  std::string kind;
+  std::string scheme;
+  std::string note;
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  std::uint64_t bytes = 0;    ///< of the layer under the scheme, exactly
+  std::size_t positions = 0;  ///< compared
+  outcome result = outcome::not_measured;
+  standing place = standing::open;  ///< whether it left the scan early, and why
+  double weight_sqnr_db = metric_score::unknown;  ///< of the weights themselves: what needs no forward pass
+  std::vector<metric_score> metrics;              ///< in the order of scores::metrics
+};
+
+/// The untouched model on the same tokens. Empty where the scan was given no tokens.
+struct reference_score {
+  std::vector<contribution> nll_by_sequence;  ///< sum of -ln P(next token), and how many
+
+  /// Mean negative log likelihood of the next token, in nats; NaN where there is none. Of all sequences, or of the first ones.
+  [[nodiscard]] double nll() const noexcept { return mean_of(nll_by_sequence); }
+  [[nodiscard]] double nll(std::size_t first_sequences) const {
+    return mean_of(sequence_sums{nll_by_sequence}.first(std::min(first_sequences, nll_by_sequence.size())));
+  }
+};
+
+/// What a scan cost. One forward is the untouched model once over the whole calibration set; resumed passes count by their share.
+struct scan_cost {
+  double forwards = 0;
+  double seconds = 0;
+};
+
+/// The model with every layer stored under one scheme: what a scan from_quantized starts from.
+struct whole_score {
+  std::string scheme;
+  std::vector<metric_score> metrics;  ///< in the order of scores::metrics
+};
+
+/// The result of a scan: every candidate with its scores, in the order in which they were scanned.
+struct scores {
+  std::vector<metric_info> metrics;
+  std::vector<layer_score> candidates;
+  std::vector<whole_score> quantized;  ///< one a scheme where the scan went from_quantized; then candidates' scores are savings
+  std::vector<metric_score> noise;  ///< the untouched model against itself with embeddings changed in their last bit, in the order of
+                                    ///< metrics: scores at or below it mean nothing. Empty where it was not measured
+  std::vector<std::string> skipped;  ///< candidates that cannot be: one sentence each
+  reference_score reference;
+  scan_cost cost;
+  std::size_t sequences = 0;  ///< seen by at least one candidate
+  std::size_t positions = 0;
+  bool complete = false;      ///< false: the scan was stopped; what is here is valid as far as it goes
+
+  /// Where a metric stands in every candidate's list. Throws argument_error.
+  [[nodiscard]] std::size_t index_of(std::string_view metric_name) const {
+    std::string known;
+    for (std::size_t m = 0; m < metrics.size(); ++m) {
+      if (metrics[m].name == metric_name) return m;
+      known += (m ? ", " : "") + metrics[m].name;
+    }
+    throw argument_error{"metric '" + std::string{metric_name} + "' was not measured; measured were " + known};
+  }
+
+  /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing about
+  /// damage (output_unchanged, not_measured) come last.
+  [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const {
+    const std::size_t m = index_of(metric_name);
+    const auto says_nothing = [](const layer_score& each) {
+      return each.result == outcome::output_unchanged || each.result == outcome::not_measured;
+    };
+    std::vector<const layer_score*> order;
+    for (const layer_score& each : candidates) order.push_back(&each);
+    std::ranges::stable_sort(order, [&](const layer_score* a, const layer_score* b) {
+      if (says_nothing(*a) || says_nothing(*b)) return !says_nothing(*a) && says_nothing(*b);
+      const double left = a->metrics[m].mean, right = b->metrics[m].mean;
+      return metrics[m].higher_is_worse ? left > right : left < right;
+    });
+    return order;
+  }
+
+  /// exp(mean negative log likelihood) of a candidate on the tokens that it was measured on; NaN unless delta_ce was measured.
+  [[nodiscard]] double perplexity(const layer_score& candidate) const {
+    for (std::size_t m = 0; m < metrics.size(); ++m)
+      if (metrics[m].name == "delta_ce")
+        return std::exp(reference.nll(candidate.metrics[m].by_sequence.size()) + candidate.metrics[m].mean);
+    return metric_score::unknown;
+  }
+
+  /// The candidate of that layer and scheme, or nullptr.
+  [[nodiscard]] const layer_score* find(std::string_view layer_name, std::string_view scheme_name) const noexcept {
+    for (const layer_score& each : candidates)
+      if (each.layer == layer_name && each.scheme == scheme_name) return &each;
+    return nullptr;
+  }
+};
+
+}  // namespace klens

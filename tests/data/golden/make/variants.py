@@ -1,0 +1,82 @@
+# Tiny random models of every type in the variants that change what is computed, with the logits of Hugging Face transformers
+# (made with transformers 5.23, PyTorch 2.15, float32).   python3 variants.py OUTPUT_FOLDER
+import os
+import sys
+
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+
+torch.set_num_threads(1)
+hf.utils.logging.disable_progress_bar()
+MAMBA = dict(hidden_size=20, num_hidden_layers=2, state_size=6)
+MAMBA2 = dict(hidden_size=24, num_hidden_layers=2, state_size=10, head_dim=8, num_heads=6, n_groups=3, chunk_size=8)
+JAMBA = dict(hidden_size=24, intermediate_size=28, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, num_experts=1,
+             num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=5)
+LLAMA = dict(hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+             max_position_embeddings=24)
+FALCON = dict(hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, mamba_d_ssm=32,
+              mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=2, mamba_d_state=6, mamba_chunk_size=8)
+BAMBA = dict(hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+             attn_layer_indices=[1], mamba_n_heads=6, mamba_d_head=8, mamba_n_groups=3, mamba_d_state=6, mamba_chunk_size=8)
+PAIRS = 6  # of a Llama head here
+VARIANTS = {
+    "mamba_biases": ("Mamba", MAMBA, dict(use_bias=True, use_conv_bias=False, expand=3, conv_kernel=3, tie_word_embeddings=False)),
+    "mamba_inner_width": ("Mamba", MAMBA, dict(intermediate_size=34, time_step_rank=7, layer_norm_epsilon=1e-2)),
+    "mamba2_biases_tied": ("Mamba2", MAMBA2, dict(use_bias=True, use_conv_bias=False, tie_word_embeddings=True)),
+    "mamba2_step_limit": ("Mamba2", MAMBA2, dict(n_groups=1, time_step_limit=(0.1, 0.6), conv_kernel=2)),
+    "jamba_biases_tied": ("Jamba", JAMBA, dict(mamba_proj_bias=True, mamba_conv_bias=False, tie_word_embeddings=True)),
+    "jamba_experts": ("Jamba", JAMBA, dict(num_experts=5, num_experts_per_tok=3, expert_layer_period=1, expert_layer_offset=0)),
+    "llama_biases_tied": ("Llama", LLAMA, dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, head_dim=8)),
+    "llama_linear": ("Llama", LLAMA, dict(rope_parameters=dict(rope_type="linear", factor=4.0, rope_theta=500.0))),
+    "llama_dynamic": ("Llama", LLAMA, dict(rope_parameters=dict(rope_type="dynamic", factor=3.0, rope_theta=500.0))),
+    "llama_yarn": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=8, rope_theta=500.0, beta_fast=4, beta_slow=0.5))),
+    "llama_yarn_mscale": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=12, rope_theta=500.0, truncate=False, mscale=1.3,
+        mscale_all_dim=0.7))),
+    "llama_longrope_short": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="longrope", short_factor=[1 + i / 9 for i in range(PAIRS)], long_factor=[2 + i / 5 for i in range(PAIRS)],
+        original_max_position_embeddings=64, factor=4.0, rope_theta=500.0))),
+    "llama_longrope_long": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="longrope", short_factor=[1 + i / 9 for i in range(PAIRS)], long_factor=[2 + i / 5 for i in range(PAIRS)],
+        original_max_position_embeddings=16, rope_theta=500.0))),
+    "llama_llama3": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=24,
+        rope_theta=500.0))),
+    "falcon_h1_norm_then_gate": ("FalconH1", FALCON, dict(mamba_rms_norm=True, mamba_norm_before_gate=True, mamba_d_ssm=None)
+                                 | dict(mamba_n_heads=6, mamba_d_head="auto", ssm_multipliers=[.5, 1.5, .7, 1.2, .9])),
+    "falcon_h1_gate_then_norm": ("FalconH1", FALCON, dict(mamba_rms_norm=True, mamba_norm_before_gate=False,
+                                                          time_step_limit=(0.2, 0.9), key_multiplier=0.4)),
+    "falcon_h1_biases_tied": ("FalconH1", FALCON, dict(attention_bias=True, mlp_bias=True, mamba_proj_bias=True, projectors_bias=True,
+                                                       mamba_conv_bias=False, tie_word_embeddings=True, lm_head_multiplier=0.5,
+                                                       embedding_multiplier=2.0, mlp_multipliers=[.7, 1.4])),
+    "bamba_biases_tied": ("Bamba", BAMBA, dict(mamba_proj_bias=True, attention_bias=True, mlp_bias=True, mamba_conv_bias=False,
+                                               tie_word_embeddings=True)),
+    "bamba_quarter_turn": ("Bamba", BAMBA, dict(attn_layer_indices=[0, 1], rope_parameters=dict(
+        rope_type="default", rope_theta=100.0, partial_rotary_factor=0.25))),
+}
+
+
+def randomize(model, generator):
+    for name, weight in model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.dim() == 1 or "A_log" in name:
+            weight.data += 0.12 * noise
+        else:
+            weight.data = noise * 1.2 / weight.shape[-1] ** 0.5
+
+
+for seed, (name, (kind, base, change)) in enumerate(VARIANTS.items()):
+    fields = base | change | dict(vocab_size=53, pad_token_id=None, bos_token_id=0, eos_token_id=0)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = getattr(hf, kind + "ForCausalLM")(getattr(hf, kind + "Config")(**fields)).eval()
+    randomize(model, generator)
+    ids = torch.randint(0, 53, (1, 30), generator=generator)
+    with torch.no_grad():
+        logits = model(ids, use_cache=False).logits
+    folder = os.path.join(sys.argv[1], name)
+    model.save_pretrained(folder)
+    os.remove(os.path.join(folder, "generation_config.json"))
+    save_file({"input_ids": ids, "logits": logits.contiguous()}, os.path.join(folder, "golden.safetensors"))

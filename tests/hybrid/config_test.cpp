@@ -1,0 +1,143 @@
+#include "engine/config.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "hybrid/folders.hpp"
+
+using support::changed_folder;
+using support::golden;
+using support::load_error;
+using support::temporary_folder;
+
+namespace {
+
+bool holds(const std::string& text, const std::string& part) {
+  INFO("text: '", text, "'");
+  CHECK(text.find('\n') == std::string::npos);
+  return text.find(part) != std::string::npos;
+}
+
+hybrid::config config_from(const temporary_folder& folder, const std::string& text) {
+  klens::write_file(folder / "config.json", text);
+  return hybrid::config(folder / "config.json");
+}
+
+std::string parse_error(const std::string& text) {
+  const temporary_folder folder;
+  try {
+    (void)config_from(folder, text);
+  } catch (const klens::file_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// What loading says once a field of a model's config is another.
+std::string with_field(const char* type, const std::string& field, const nlohmann::json& value) {
+  const changed_folder folder(golden / type, [&](nlohmann::json& fields) { fields[field] = value; });
+  return load_error(folder.path());
+}
+
+}  // namespace
+
+TEST_CASE("config: infinities and NaN, bare or as newer files write them") {
+  const temporary_folder folder;
+  const hybrid::config fields = config_from(
+      folder,
+      R"({"a": Infinity, "b": [-Infinity, 1], "c": NaN, "d": {"__float__": "Infinity"}, "e": "say \"Infinity, NaN\"", "f": "\\"})");
+  CHECK(fields.number("a", 0) == HUGE_VAL);
+  CHECK(fields.numbers("b", {}) == std::vector<double>{-HUGE_VAL, 1});
+  CHECK(std::isnan(fields.number("c", 0)));
+  CHECK(fields.number("d", 0) == HUGE_VAL);
+  CHECK(fields.text("e", "") == "say \"Infinity, NaN\"");
+  CHECK(fields.text("f", "") == "\\");
+}
+
+TEST_CASE("config: what is no config is refused in one line") {
+  CHECK(holds(parse_error(""), "is empty"));
+  CHECK(holds(parse_error("{"), "no JSON from byte"));
+  CHECK(holds(parse_error("{\"a\": Infinit}"), "no JSON from byte"));
+  CHECK(holds(parse_error("{} {}"), "no JSON from byte"));
+  CHECK(holds(parse_error("[]"), "no JSON object"));
+  CHECK(holds(parse_error(std::string(1'000'000, '[')), "nested too deeply"));
+  std::string objects;
+  for (int i = 0; i < 1000; ++i) objects += R"({"a":)";
+  CHECK(holds(parse_error(objects), "nested too deeply"));
+}
+
+TEST_CASE("config: values of the wrong type or size are named") {
+  const temporary_folder folder;
+  const hybrid::config fields = config_from(
+      folder, R"({"text": "1", "half": 0.5, "zero": 0, "minus": -1, "huge": 3000000000, "list": [1, "x"], "none": null})");
+  const auto refuses = [&](const auto& read, const std::string& name) {
+    try {
+      (void)read();
+    } catch (const klens::file_error& error) {
+      return holds(error.what(), "field '" + name + "'");
+    }
+    return false;
+  };
+  for (const char* const name : {"text", "half", "zero", "minus", "huge", "list"})
+    CHECK(refuses([&] { return fields.count(name); }, name));
+  CHECK(refuses([&] { return fields.count("missing"); }, "missing"));
+  CHECK(refuses([&] { return fields.count("none"); }, "none"));
+  CHECK(refuses([&] { return fields.flag("text", true); }, "text"));
+  CHECK(refuses([&] { return fields.text("half", ""); }, "half"));
+  CHECK(refuses([&] { return fields.numbers("list", {}); }, "list"));
+  CHECK(refuses([&] { return fields.numbers("half", {}); }, "half"));
+  CHECK(fields.count("none", 5) == 5);
+  CHECK(fields.is_null("none"));
+  CHECK(!fields.is_null("missing"));
+}
+
+TEST_CASE("config: an unknown model type comes with those that are known") {
+  const std::string said = with_field("jamba", "model_type", "gpt2");
+  for (const char* const known : {"'gpt2'", "bamba", "falcon_h1", "jamba", "llama", "mamba", "mamba2"})
+    CHECK(holds(said, known));
+  CHECK(holds(with_field("jamba", "model_type", nullptr), "model_type"));
+}
+
+TEST_CASE("config: no field is ignored in silence") {
+  for (const char* const type : {"bamba", "falcon_h1", "jamba", "llama", "mamba", "mamba2"}) {
+    INFO(type);
+    CHECK(holds(with_field(type, "new_trick", true), "field 'new_trick' is unknown"));
+    CHECK(with_field(type, "new_trick", nullptr).empty());
+    CHECK(holds(with_field(type, "hidden_act", "gelu"), "field 'hidden_act'"));
+    CHECK(with_field(type, "hidden_act", "swish").empty());
+    CHECK(holds(with_field(type, "quantization_config", {{"bits", 4}}), "field 'quantization_config'"));
+    CHECK(holds(with_field(type, "sliding_window", 16), "field 'sliding_window'"));
+  }
+  CHECK(holds(with_field("jamba", "mamba_inner_layernorms", false), "mamba_inner_layernorms"));
+  CHECK(holds(with_field("jamba", "attn_layer_offset", 2), "attn_layer_offset"));
+  CHECK(holds(with_field("jamba_moe", "num_experts_per_tok", 5), "num_experts_per_tok"));
+  CHECK(holds(with_field("llama", "num_key_value_heads", 3), "num_key_value_heads"));
+  CHECK(holds(with_field("mamba2", "norm_before_gate", true), "norm_before_gate"));
+  CHECK(holds(with_field("mamba2", "n_groups", 4), "n_groups"));
+  CHECK(holds(with_field("mamba2", "head_dim", 15), "num_heads"));
+  CHECK(holds(with_field("mamba2", "time_step_limit", {1, 0}), "time_step_limit"));
+  CHECK(holds(with_field("mamba", "rms_norm", false), "rms_norm"));
+  CHECK(holds(with_field("mamba", "ssm_cfg", {{"layer", "Mamba2"}}), "ssm_cfg"));
+  CHECK(holds(with_field("falcon_h1", "ssm_multipliers", {1, 1}), "ssm_multipliers"));
+}
+
+TEST_CASE("config: scaling of rotary positions that is not carried out is refused by name") {
+  CHECK(holds(with_field("llama", "rope_parameters", {{"rope_type", "magic"}}), "'rope_parameters.rope_type' is 'magic'"));
+  CHECK(holds(with_field("llama", "rope_parameters", {{"rope_type", "linear"}}), "'rope_parameters.factor'"));
+  CHECK(holds(with_field("llama", "rope_parameters", {{"rope_type", "llama3"}, {"factor", 2}}), "low_freq_factor"));
+  CHECK(holds(with_field("llama", "rope_parameters", {{"rope_type", "longrope"}, {"short_factor", {1}}, {"long_factor", {1}}}),
+              "short_factor"));
+  CHECK(
+      holds(with_field("llama", "rope_parameters", {{"rope_type", "default"}, {"mrope_section", {1, 2, 3}}}), "mrope_section"));
+  CHECK(holds(with_field("llama", "partial_rotary_factor", 0.5), "partial_rotary_factor"));
+  CHECK(holds(with_field("llama", "rope_theta", -1), "rope_theta"));
+}
+
+TEST_CASE("config: a missing field has the default of its model type") {
+  const changed_folder folder(golden / "jamba", [](nlohmann::json& fields) {
+    for (const char* const name : {"mamba_d_state", "mamba_dt_rank", "mamba_conv_bias", "rms_norm_eps", "tie_word_embeddings"})
+      fields.erase(name);
+  });
+  CHECK(load_error(folder.path()).empty());
+}

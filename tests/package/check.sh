@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# check.sh WAY PREFIX WORK: WAY to use the klens that is installed in PREFIX, tried in the scratch folder WORK.
+#   headers        PREFIX has every public header of these sources, and no other
+#   find_package   a CMake project finds the package
+#   pkg_config     a compiler command takes its flags from pkg-config
+#   fetch_content  a CMake project takes these sources into its build (PREFIX is not used)
+#   subproject     a Meson project does so
+set -euo pipefail
+way=$1 prefix=$2 work=$3
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+consumer=$root/tests/consumer
+
+build_with_cmake() {
+  cmake -S "$consumer" -B "$work" -G Ninja "$@"
+  cmake --build "$work"
+}
+
+rm -rf -- "$work"
+mkdir -p -- "$work"
+case $way in
+  headers)
+    diff <(cd "$root/include" && find . -type f | sort) <(cd "$prefix/include" && find . -type f | sort)
+    exit
+    ;;
+  find_package) build_with_cmake -D CMAKE_PREFIX_PATH="$prefix" ;;
+  fetch_content) build_with_cmake -D FETCHCONTENT_SOURCE_DIR_KLENS="$root" ;;
+  pkg_config)
+    flags=$(PKG_CONFIG_PATH=$prefix/share/pkgconfig pkg-config --cflags --libs klens)
+    eval '"${CXX:-c++}" -std=c++20 "$consumer/main.cpp" -o "$work/consumer"' "$flags" # pkg-config quotes its folders for the shell
+    ;;
+  subproject)
+    mkdir -- "$work/subprojects"
+    ln -s -- "$root" "$work/subprojects/klens"
+    cp -- "$consumer/main.cpp" "$consumer/meson.build" "$work"
+    meson setup "$work" "$work"/build --wrap-mode=nodownload
+    meson compile -C "$work/build"
+    work=$work/build
+    ;;
+  *)
+    echo "check.sh: unknown way '$way'" >&2
+    exit 2
+    ;;
+esac
+"$work/consumer"

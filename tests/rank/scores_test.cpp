@@ -1,0 +1,78 @@
+#include <klens/rank/scores.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+klens::layer_score candidate(const char* name, double kl, double sqnr, klens::outcome result = klens::outcome::measured) {
+  klens::layer_score one;
+  one.layer = name;
+  one.scheme = "int4-channel";
+  one.result = result;
+  one.metrics.resize(2);
+  one.metrics[0].mean = kl;
+  one.metrics[1].mean = sqnr;
+  return one;
+}
+
+klens::scores example() {
+  klens::scores all;
+  all.metrics = {{"kl", "nats/token", true}, {"sqnr", "dB", false}};
+  all.candidates = {candidate("a", 0.1, 30),
+                    candidate("unused", 0, std::numeric_limits<double>::infinity(), klens::outcome::output_unchanged),
+                    candidate("b", 0.3, 40),
+                    candidate("exact", 0, std::numeric_limits<double>::infinity(), klens::outcome::weights_unchanged),
+                    candidate("c", 0.1, 10),
+                    candidate("late", std::nan(""), std::nan(""), klens::outcome::not_measured)};
+  return all;
+}
+
+std::string order_by(const klens::scores& all, const char* metric) {
+  std::string names;
+  for (const auto* each : all.ranked(metric)) names += each->layer + " ";
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("scores: worst first in the metric's own direction, ties in scan order, what says nothing last") {
+  CHECK(order_by(example(), "kl") == "b a c exact unused late ");
+  CHECK(order_by(example(), "sqnr") == "c a b exact unused late ");
+}
+
+TEST_CASE("scores: infinite damage ranks first") {
+  klens::scores all = example();
+  all.candidates[4].metrics[0].mean = std::numeric_limits<double>::infinity();
+  CHECK(order_by(all, "kl").starts_with("c b a"));
+}
+
+TEST_CASE("scores: a metric that was not measured is an error that says which were") {
+  CHECK_THROWS_WITH_AS((void)example().ranked("top1"), "metric 'top1' was not measured; measured were kl, sqnr", klens::argument_error);
+}
+
+TEST_CASE("scores: find") {
+  const klens::scores all = example();
+  CHECK(all.find("b", "int4-channel") == &all.candidates[2]);
+  CHECK(all.find("b", "int8-channel") == nullptr);
+}
+
+TEST_CASE("scores: perplexity rests on the sequences that the candidate was measured on") {
+  klens::scores all;
+  all.metrics = {{"delta_ce", "nats/token", true}};
+  all.reference.nll_by_sequence = {{4, 2}, {9, 3}};  // means 2 and 3, 13/5 in all
+  klens::layer_score one;
+  one.metrics.resize(1);
+  one.metrics[0].mean = 0.25;
+  one.metrics[0].by_sequence = {{0.5, 2}};
+  CHECK(std::abs(all.perplexity(one) - std::exp(2.25)) < 1e-12);
+  one.metrics[0].by_sequence.push_back({0.75, 3});
+  CHECK(std::abs(all.perplexity(one) - std::exp(2.6 + 0.25)) < 1e-12);
+  CHECK(all.reference.nll() == 2.6);
+  all.metrics[0].name = "kl";
+  CHECK(std::isnan(all.perplexity(one)));
+}

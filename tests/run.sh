@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Runs the tests; installs what is missing from Debian's packages first. Ends with "N passed, N failed" (test programs and checks
+# over all stages) and fails if one failed. What is run:
+#   bash tests/run.sh            what continuous integration runs each time, from a bare machine within 15 minutes on 2 cores
+#     format      clang-format leaves the sources as they are
+#     release     g++ for this machine, CMake: every test; the package, and projects that use it
+#     headers     clang, newest xsimd (14): each header compiles alone
+#     sanitizers  g++ with the address and undefined-behaviour sanitizers: the library's tests
+#     meson       clang for plain x86-64, Meson: every test; its package, and projects that use it
+#     xsimd14     g++ for this machine, newest xsimd: the tests of the kernels
+#     aarch64     cross g++, NEON under qemu: the tests of the kernels
+#   bash tests/run.sh --all      these as well
+#     clang       clang for this machine, CMake: every test
+#     x86-64, avx2, avx512        g++ for that instruction set: the library's tests
+#     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
+#     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
+#   bash tests/run.sh STAGE...   only these
+# Each stage leaves its output in build/logs/STAGE.log.
+set -uo pipefail
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
+cd -- "$root" || exit
+source scripts/setup.sh
+
+usual=(format release headers sanitizers meson xsimd14 aarch64)
+further=(clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
+kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
+library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
+clang=(-D CMAKE_CXX_COMPILER=clang++-14)
+
+skipped=77
+skip() { echo "$*"; return $skipped; }
+
+# with_cmake FOLDER PRESET [ARGUMENT...]: configures build/FOLDER, builds what can be built, runs what was built.
+with_cmake() {
+  local folder=build/$1 status=0
+  cmake --preset "$2" -B "$folder" "${@:3}" || return
+  cmake --build "$folder" -j "$(nproc)" -- -k 0 || status=1
+  ctest --test-dir "$folder" -j "$(nproc)" --timeout 300 --output-on-failure || status=1
+  return $status
+}
+
+# for_target FOLDER ARCHITECTURE FLAG: the library's tests for one x86 instruction set, where this machine has it.
+for_target() {
+  grep -qw -- "$3" /proc/cpuinfo || skip "this machine lacks $3" || return
+  with_cmake "$1" release "${library[@]}" -D KLENS_NATIVE=OFF -D CMAKE_CXX_FLAGS="-march=$2"
+}
+
+# newest_xsimd: sets the array xsimd to what makes CMake take xsimd 14, whose headers a wheel carries.
+newest_xsimd() {
+  local folder=$root/build/xsimd14
+  if [[ ! -e $folder/cmake/xsimdConfig.cmake ]]; then
+    mkdir -p "$folder/cmake"
+    python3 -m pip download --quiet --no-deps --dest "$folder" pythran==0.19.0 || skip "xsimd 14 (in the wheel pythran 0.19.0) could not be had" || return
+    python3 -m zipfile -e "$folder"/pythran-0.19.0-*.whl "$folder/wheel" || return
+    cat >"$folder/cmake/xsimdConfig.cmake" <<'CONFIG'
+set(xsimd_VERSION 14.1)
+add_library(xsimd INTERFACE IMPORTED)
+target_include_directories(xsimd INTERFACE ${CMAKE_CURRENT_LIST_DIR}/../wheel/pythran)
+CONFIG
+  fi
+  xsimd=(-D xsimd_DIR="$folder/cmake")
+}
+
+# for_aarch64 FOLDER [ARGUMENT...]: the library's tests, cross-compiled. xsimd has no such package, but nothing but headers either.
+for_aarch64() {
+  [[ $(uname -m) == x86_64 ]] || skip "only set up for an x86-64 machine" || return
+  with_cmake "$1" release -D xsimd_DIR="$(echo /usr/lib/*/cmake/xsimd)" "${library[@]}" -D KLENS_NATIVE=OFF \
+    -D CMAKE_SYSTEM_NAME=Linux -D CMAKE_SYSTEM_PROCESSOR=aarch64 -D CMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+    -D CMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu" "${@:2}"
+}
+
+stage_format() {
+  local source status=0
+  while IFS= read -r source; do
+    clang-format-14 "$source" | cmp -s - "$source" && continue
+    echo "$source: not formatted; run clang-format-14 -i $source"
+    status=1
+  done < <(find include examples tests benchmarks -name '*.[ch]pp')
+  return $status
+}
+stage_release() { with_cmake release release; }
+stage_sanitizers() { with_cmake debug debug "${library[@]}"; }
+stage_headers() {
+  local xsimd=()
+  newest_xsimd || echo "headers: xsimd 14 could not be had; taking the installed one"
+  cmake --preset release -B build/headers "${library[@]}" "${clang[@]}" "${xsimd[@]}" -D KLENS_BUILD_TESTS=OFF \
+    -D CMAKE_CXX_FLAGS="-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror" -D CMAKE_VERIFY_INTERFACE_HEADER_SETS=ON &&
+    cmake --build build/headers --target all_verify_interface_header_sets -j "$(nproc)" -- -k 0
+}
+stage_meson() {
+  local status=0 way prefix=$root/build/meson-prefix
+  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror -D native=false || return
+  ninja -C build/meson -j "$(nproc)" -k 0 || status=1
+  meson test -C build/meson --no-rebuild --print-errorlogs || status=1
+  rm -rf "$prefix"
+  meson install -C build/meson --no-rebuild --quiet --destdir "$prefix" || status=1
+  for way in headers pkg_config subproject; do
+    if CXX=clang++-14 bash tests/package/check.sh "$way" "$prefix/usr/local" "build/meson-$way"; then
+      echo "check passed: $way"
+    else
+      echo "check failed: $way"
+      status=1
+    fi
+  done
+  return $status
+}
+stage_xsimd14() { local xsimd && newest_xsimd && with_cmake xsimd14-release release "${library[@]}" "${kernels[@]}" "${xsimd[@]}"; }
+stage_aarch64() { for_aarch64 aarch64 "${kernels[@]}"; }
+stage_clang() { with_cmake clang release "${clang[@]}"; }
+stage_x86-64() { for_target x86-64 x86-64 sse2; }
+stage_avx2() { for_target avx2 x86-64-v3 avx2; }
+stage_avx512() { for_target avx512 x86-64-v4 avx512dq; }
+stage_xsimd14-all() { local xsimd && newest_xsimd && with_cmake xsimd14-all release "${library[@]}" "${xsimd[@]}"; }
+stage_aarch64-all() { local xsimd && newest_xsimd && for_aarch64 aarch64-all "${xsimd[@]}"; }
+stage_sanitizers-all() { with_cmake debug-all debug; }
+stage_tidy() {
+  cmake --preset release -B build/tidy "${clang[@]}" -D CMAKE_EXPORT_COMPILE_COMMANDS=ON &&
+    find include -name '*.hpp' -print0 | xargs -0 -P "$(nproc)" -n 1 clang-tidy-14 --quiet -p build/tidy
+}
+
+packages_of() {
+  case $1 in
+    format) echo clang-format-14 ;;
+    headers) echo clang-14 python3-pip ;;
+    meson) echo meson clang-14 pkgconf ;;
+    xsimd14*) echo python3-pip ;;
+    aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
+    clang) echo clang-14 pkgconf ;;
+    tidy) echo clang-14 clang-tidy-14 ;;
+    release) echo pkgconf ;;
+  esac
+}
+
+# counts LOG: prints how many test programs and checks passed and failed in it.
+counts() {
+  awk '/^[0-9]+% tests passed, / { failed += $4; passed += $NF - $4 }  # ctest
+       /^Ok: / { passed += $NF }                                        # meson
+       /^(Fail|Timeout|Unexpected Pass): / { failed += $NF }
+       /^check passed: / { ++passed }
+       /^check failed: / { ++failed }
+       END { print passed + 0, failed + 0 }' "$1"
+}
+
+case ${1-} in
+  '') stages=("${usual[@]}") ;;
+  --all) stages=("${usual[@]}" "${further[@]}") ;;
+  *) stages=("$@") ;;
+esac
+wanted=("${build_packages[@]}")
+for stage in "${stages[@]}"; do
+  if ! declare -F "stage_$stage" >/dev/null; then
+    say "there is no stage '$stage'; there are: ${usual[*]} ${further[*]}"
+    exit 2
+  fi
+  read -ra packages <<<"$(packages_of "$stage")"
+  wanted+=("${packages[@]}")
+done
+install_missing "${wanted[@]}" || exit
+
+all_passed=0 all_failed=0
+mkdir -p build/logs
+for stage in "${stages[@]}"; do
+  log=build/logs/$stage.log start=$SECONDS
+  printf '%-16s' "$stage"
+  ("stage_$stage") >"$log" 2>&1 </dev/null
+  status=$?
+  if ((status == skipped)); then
+    printf '%21s %s\n' skipped: "$(tail -n 1 "$log")"
+    continue
+  fi
+  read -r passed failed <<<"$(counts "$log")"
+  ((status == 0 && passed + failed == 0)) && passed=1  # a stage that is one check
+  ((status != 0 && failed == 0)) && failed=1           # broke before it could count
+  printf '%4d passed, %d failed %6d s\n' "$passed" "$failed" $((SECONDS - start))
+  ((failed == 0)) || tail -n 200 "$log"
+  ((all_passed += passed, all_failed += failed))
+done
+echo "$all_passed passed, $all_failed failed"
+((all_failed == 0))
