@@ -29,7 +29,7 @@ struct shape {
 
   [[nodiscard]] std::size_t size() const { return rows * vocabulary; }
   [[nodiscard]] std::string name() const {
-    return std::to_string(rows) + "x" + std::to_string(vocabulary) + (cached ? " cached" : "");
+    return std::to_string(rows) + "x" + std::to_string(vocabulary) + (cached ? "_cached" : "");
   }
 };
 
@@ -91,8 +91,8 @@ float read_only(row x, row y) {
   vector sums[4] = {vector(0.0f), vector(0.0f), vector(0.0f), vector(0.0f)};
   std::size_t at = 0;
   for (; at + 2 * vector::size <= x.size(); at += 2 * vector::size) {
-    klens::detail::fetch_ahead(x.data() + at);
-    klens::detail::fetch_ahead(y.data() + at);
+    klens::detail::prefetch(x.data() + at, 4096);
+    klens::detail::prefetch(y.data() + at, 4096);
     sums[0] += vector::load_unaligned(x.data() + at);
     sums[1] += vector::load_unaligned(y.data() + at);
     sums[2] += vector::load_unaligned(x.data() + at + vector::size);

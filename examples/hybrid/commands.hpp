@@ -15,7 +15,9 @@ struct run_arguments {
   std::filesystem::path model;
   token_choice tokens;
   std::size_t threads = 1;
-  std::size_t batch = 4;  ///< sequences that go through the model together
+  std::size_t batch = 0;  ///< sequences that go through the model together; 0: 4, or 2 in a scan that may stop early
+
+  [[nodiscard]] std::size_t sequences_per_batch(bool may_stop = false) const noexcept { return batch != 0 ? batch : may_stop ? 2 : 4; }
 };
 
 struct rank_arguments {

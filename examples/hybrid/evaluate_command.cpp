@@ -19,7 +19,7 @@ void evaluate(const run_arguments& arguments) {
   const model loaded = model::load(arguments.model);
   const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 256);
   if (tokens.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; use 2 or more"};
-  const hybrid_forward forward{loaded, tokens, arguments.batch, arguments.threads};
+  const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
   progress_line line;
   const auto start = std::chrono::steady_clock::now();

@@ -14,7 +14,7 @@ void logits(const run_arguments& arguments, const std::filesystem::path& output)
   klens::atomic_file file{output};
   const model loaded = model::load(arguments.model);
   const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 0);
-  const hybrid_forward forward{loaded, tokens, arguments.batch, arguments.threads};
+  const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
   const std::vector<klens::stored_tensor> announced{
       {"logits", "F32", {tokens.sequences, tokens.length, loaded.vocabulary()}, {}}};

@@ -104,7 +104,7 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const token_se
           {"schemes", arguments.schemes},
           {"metrics", arguments.metrics},
           {"layers", arguments.layers + (arguments.split_fused ? " split" : "") + (arguments.include_small ? " small" : "")},
-          {"batch", std::to_string(arguments.run.batch)},
+          {"batch", std::to_string(arguments.run.sequences_per_batch(arguments.stop != "exhaustive"))},
           {"stop", arguments.stop},
           {"confidence", std::to_string(arguments.confidence)},
           {"sort", arguments.sort},
@@ -121,7 +121,7 @@ rank_scan::rank_scan(const rank_arguments& arguments)
       tokens_{read_tokens(arguments.run.tokens, model_.vocabulary(), 256, 16)}, layers_{chosen_layers(model_, arguments)} {}
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor) {
-  hybrid_forward forward{model_, part, arguments_.run.batch, arguments_.run.threads};
+  hybrid_forward forward{model_, part, arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive"), arguments_.run.threads};
   progress_line line;
   klens::rank_options options;
   options.stop = stop_;

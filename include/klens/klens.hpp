@@ -22,8 +22,16 @@
 #include <klens/metric/sqnr.hpp>
 #include <klens/metric/top1.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/agreement.hpp>
 #include <klens/rank/any_metric.hpp>
+#include <klens/rank/bootstrap.hpp>
+#include <klens/rank/interval.hpp>
+#include <klens/rank/kendall.hpp>
 #include <klens/rank/layer.hpp>
+#include <klens/rank/look.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
+#include <klens/rank/spearman.hpp>
+#include <klens/rank/stopping.hpp>
+#include <klens/rank/top_overlap.hpp>

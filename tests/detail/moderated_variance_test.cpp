@@ -19,8 +19,8 @@ TEST_CASE("moderated variance: digamma and trigamma at known places") {
 }
 
 TEST_CASE("moderated variance: the prior is found again") {
-  // Quantiles, evenly spread, of s^2 = prior * F(2, 4) are prior * 2 (1 / sqrt(1 - p) - 1): variances with two degrees of freedom of their
-  // own around an inverse chi-square with four.
+  // Quantiles, evenly spread, of s^2 = prior * F(2, 4) are prior * 2 (1 / sqrt(1 - p) - 1): variances with two degrees of
+  // freedom of their own around an inverse chi-square with four.
   std::vector<double> variances;
   constexpr int count = 20000;
   for (int i = 0; i < count; ++i) variances.push_back(7 * 2 * (1 / std::sqrt(1 - (i + 0.5) / count) - 1));

@@ -15,7 +15,8 @@
 namespace {
 
 using klens::row_sums;
-constexpr row_sums everything = row_sums::kl | row_sums::reverse_kl | row_sums::js | row_sums::squared_error | row_sums::same_top;
+constexpr row_sums everything =
+    row_sums::kl | row_sums::reverse_kl | row_sums::js | row_sums::squared_error | row_sums::same_top;
 using row = std::vector<float>;
 
 class noise {

@@ -16,7 +16,8 @@ namespace {
 
 using klens::row_sums;
 using row = std::vector<float>;
-constexpr row_sums everything = row_sums::kl | row_sums::reverse_kl | row_sums::js | row_sums::squared_error | row_sums::same_top;
+constexpr row_sums everything =
+    row_sums::kl | row_sums::reverse_kl | row_sums::js | row_sums::squared_error | row_sums::same_top;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 

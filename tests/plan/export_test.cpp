@@ -68,7 +68,7 @@ TEST_CASE("NNCF: one pass for each scheme, in which the layers of all others are
 TEST_CASE("AutoRound: a layer_config of module names") {
   layers plan = two;
   plan[1].rows = 64;
-  CHECK(json::parse(klens::export_auto_round(plan).text) == json::parse(R"({
+  CHECK(json::parse(klens::export_auto_round(plan, false).text) == json::parse(R"({
     "model.layers.0.mamba.in_proj": {"bits": 4, "group_size": 64, "sym": true, "data_type": "int"},
     "model.layers.0.mamba.x_proj": {"bits": 8, "group_size": -1, "sym": true, "data_type": "int"},
     "model.layers.0.mamba.dt_proj": {"bits": 16},
@@ -153,7 +153,7 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
   const exporter nncf = [](const layers& plan) { return klens::export_nncf(plan, false); };
   const exporter mlx = [](const layers& plan) { return klens::export_mlx_lm(plan, false); };
   const exporter llama = [](const layers& plan) { return klens::export_llama_quantize(plan, false); };
-  const exporter auto_round = [](const layers& plan) { return klens::export_auto_round(plan); };
+  const exporter auto_round = [](const layers& plan) { return klens::export_auto_round(plan, false); };
   const exporter modelopt = [](const layers& plan) { return klens::export_modelopt(plan); };
 
   refuses(nncf, with("int4-g64"),
@@ -172,6 +172,11 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
     CHECK_THROWS_AS((void)nncf(with(scheme)), klens::argument_error);
   for (const char* scheme : {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-s32"})
     CHECK_THROWS_AS((void)auto_round(with(scheme)), klens::argument_error);
+  refuses(
+      [](const layers& plan) { return klens::export_auto_round(plan, true); },
+      with("int8-signed-channel", 192, "lm_head.weight"),
+      "AutoRound cannot store int8-signed-channel, which the plan gives to lm_head.weight: it does not quantize a head tied to "
+      "the embedding");
   refuses(auto_round, {two[1]},
           "AutoRound cannot store int8-signed-channel, which the plan gives to model.layers.0.mamba.x_proj.weight: it leaves "
           "layers "

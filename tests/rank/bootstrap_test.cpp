@@ -43,7 +43,8 @@ TEST_CASE("bootstrap: the same seed gives the same numbers, on every machine") {
 
 TEST_CASE("bootstrap: candidates that saw the same sequences are drawn together") {
   klens::detail::resampled_sequences draw{3, 0, 0};
-  const std::vector<contribution> a{{1, 2}, {5, 2}, {2, 2}}, tenfold{{10, 2}, {50, 2}, {20, 2}}, longer{{1, 1}, {2, 1}, {3, 1}, {4, 1}};
+  const std::vector<contribution> a{{1, 2}, {5, 2}, {2, 2}}, tenfold{{10, 2}, {50, 2}, {20, 2}},
+      longer{{1, 1}, {2, 1}, {3, 1}, {4, 1}};
   const double first = draw.mean(a);
   (void)draw.mean(longer);  // another length in between does not disturb it
   CHECK(draw.mean(tenfold) == 10 * first);

@@ -16,9 +16,10 @@ double normal(klens::detail::random_stream& random) {
   return radius * std::cos(2 * std::numbers::pi * random.uniform());
 }
 
-// Sums over sequences of per-token values with mean 1 and the given spread, lognormal; `common` of the log's variance belongs to the
-// sequence as a whole.
-sums heavy_tailed(klens::detail::random_stream& random, std::size_t sequences, std::size_t tokens, double spread, double common) {
+// Sums over sequences of per-token values with mean 1 and the given spread, lognormal; `common` of the log's variance belongs
+// to the sequence as a whole.
+sums heavy_tailed(klens::detail::random_stream& random, std::size_t sequences, std::size_t tokens, double spread,
+                  double common) {
   const double variance = std::log1p(spread * spread), scale = std::sqrt(variance);
   sums drawn;
   for (std::size_t s = 0; s < sequences; ++s) {
@@ -34,7 +35,8 @@ sums heavy_tailed(klens::detail::random_stream& random, std::size_t sequences, s
 double coverage(std::size_t sequences, std::size_t tokens, double spread, double common, int repeats) {
   klens::detail::random_stream random{2024};
   int held = 0;
-  for (int r = 0; r < repeats; ++r) held += klens::mean_interval(heavy_tailed(random, sequences, tokens, spread, common))->contains(1);
+  for (int r = 0; r < repeats; ++r)
+    held += klens::mean_interval(heavy_tailed(random, sequences, tokens, spread, common))->contains(1);
   return static_cast<double>(held) / repeats;
 }
 
@@ -82,7 +84,8 @@ TEST_CASE("interval: scales with the values, ignores how weights are counted, na
 }
 
 TEST_CASE("interval: sequences without a position that counts are passed over") {
-  CHECK(klens::mean_interval(sums{{1, 1}, {2, 1}, {0, 0}, {4, 1}})->high == klens::mean_interval(sums{{1, 1}, {2, 1}, {4, 1}})->high);
+  CHECK(klens::mean_interval(sums{{1, 1}, {2, 1}, {0, 0}, {4, 1}})->high ==
+        klens::mean_interval(sums{{1, 1}, {2, 1}, {4, 1}})->high);
   CHECK_FALSE(klens::mean_interval(sums{{5, 2}, {0, 0}}));
 }
 
@@ -153,7 +156,8 @@ TEST_CASE("tie groups: by the first of the group") {
   CHECK(klens::tie_groups(std::vector<klens::sequence_sums>{a, b, c}) == std::vector<std::size_t>{0, 0, 1});
   CHECK(klens::tie_groups(std::vector<klens::sequence_sums>{}).empty());
   // each cannot be told from the next, but the first can be told from the third
-  const sums high{{10, 1}, {22, 1}, {30, 1}, {42, 1}}, middle{{9, 1}, {22.4, 1}, {29, 1}, {42.4, 1}}, low{{8.5, 1}, {20.5, 1}, {28.5, 1}, {40.5, 1}};
+  const sums high{{10, 1}, {22, 1}, {30, 1}, {42, 1}}, middle{{9, 1}, {22.4, 1}, {29, 1}, {42.4, 1}},
+      low{{8.5, 1}, {20.5, 1}, {28.5, 1}, {40.5, 1}};
   REQUIRE(klens::difference_of(middle, low).may_be_zero());
   CHECK(klens::tie_groups(std::vector<klens::sequence_sums>{high, middle, low}) == std::vector<std::size_t>{0, 0, 1});
   const sums one{{1, 1}};

@@ -72,7 +72,8 @@ TEST_CASE("kendall: candidates without a score are left out and counted") {
 
 TEST_CASE("kendall: infinite scores are extreme scores") {
   CHECK(klens::kendall_tau(std::vector<double>{-inf, 0, 5, inf}, std::vector<double>{1, 2, 3, 4}).value == 1);
-  CHECK(klens::kendall_tau(std::vector<double>{inf, inf, 1, 0}, std::vector<double>{4, 3, 2, 1}).value == 5 / std::sqrt(5 * 6.0));
+  CHECK(klens::kendall_tau(std::vector<double>{inf, inf, 1, 0}, std::vector<double>{4, 3, 2, 1}).value ==
+        5 / std::sqrt(5 * 6.0));
 }
 
 TEST_CASE("kendall: nothing to compare is NaN") {
@@ -85,7 +86,7 @@ TEST_CASE("kendall: nothing to compare is NaN") {
 }
 
 TEST_CASE("kendall: lists of different lengths are refused, both lengths named") {
-  CHECK_THROWS_WITH_AS(
-      (void)klens::kendall_tau(std::vector<double>{1, 2}, std::vector<double>{1, 2, 3}),
-      "kendall_tau: the first list has 2 scores, the second 3; give one score for each candidate in both", klens::shape_error);
+  CHECK_THROWS_WITH_AS((void)klens::kendall_tau(std::vector<double>{1, 2}, std::vector<double>{1, 2, 3}),
+                       "kendall_tau: the first list has 2 scores, the second 3; give one score for each candidate in both",
+                       klens::shape_error);
 }

@@ -65,7 +65,8 @@ double agreement(const outcome& found, const candidates& all, std::size_t seats)
   std::vector<standing> sides = found.at_end;
   for (const std::size_t c : order_of(means(found.seen)))
     if (sides[c] == standing::open)
-      sides[c] = std::ranges::count(sides, standing::above) < static_cast<std::ptrdiff_t>(seats) ? standing::above : standing::below;
+      sides[c] =
+          std::ranges::count(sides, standing::above) < static_cast<std::ptrdiff_t>(seats) ? standing::above : standing::below;
   const auto truth = order_of(means(all));
   double right = 0;
   for (std::size_t i = 0; i < truth.size(); ++i) right += (sides[truth[i]] == standing::above) == (i < seats);
@@ -89,7 +90,8 @@ candidates real_scores(const std::string& scheme, std::uint64_t seed) {
 }
 
 // Scores whose logarithms are normal: a mean for each candidate, a part common to all in each sequence, and noise.
-candidates made_up(std::uint64_t seed, std::size_t count, std::size_t sequences, double spread, double noise, std::vector<double>* truth) {
+candidates made_up(std::uint64_t seed, std::size_t count, std::size_t sequences, double spread, double noise,
+                   std::vector<double>* truth) {
   klens::detail::random_stream random{seed};
   const auto normal = [&random] {
     const double radius = std::sqrt(-2 * std::log(1 - random.uniform()));
@@ -116,12 +118,15 @@ TEST_CASE("stopping: exhaustive changes nothing") {
 TEST_CASE("stopping: the error rate is spent once, whatever the batches") {
   double spent = 0;
   for (const auto& [before, now] : {std::pair{0, 1}, {1, 2}, {2, 3}, {3, 8}, {8, 64}})
-    spent += klens::detail::error_to_spend({.confidence = 0.9, .sequences = std::size_t(now), .sequences_before = std::size_t(before)});
+    spent += klens::detail::error_to_spend(
+        {.confidence = 0.9, .sequences = std::size_t(now), .sequences_before = std::size_t(before)});
   CHECK(std::abs(spent - 0.1 * (1 - 1.0 / 64)) < 1e-15);
 }
 
 TEST_CASE("stopping: nothing is settled by one sequence, clear things are by a few") {
-  const candidates clear{{{100, 1}, {101, 1}, {99, 1}, {100, 1}}, {{50, 1}, {51, 1}, {49, 1}, {50, 1}}, {{1, 1}, {1.1, 1}, {1, 1}, {1, 1}},
+  const candidates clear{{{100, 1}, {101, 1}, {99, 1}, {100, 1}},
+                         {{50, 1}, {51, 1}, {49, 1}, {50, 1}},
+                         {{1, 1}, {1.1, 1}, {1, 1}, {1, 1}},
                          {{0.5, 1}, {0.5, 1}, {0.51, 1}, {0.5, 1}}};
   const std::vector<standing> open(4, standing::open);
   const std::vector<klens::sequence_sums> views(clear.begin(), clear.end());
@@ -140,7 +145,8 @@ TEST_CASE("stopping: caution steadies variances upwards only") {
   const candidates all = real_scores("int4-channel-s32", 3);
   const std::vector<klens::sequence_sums> views(all.begin(), all.end());
   const std::vector<standing> open(all.size(), standing::open);
-  const klens::detail::paired_comparison compare{{.candidates = views, .standings = open, .sequences = 3, .sequences_in_all = 16}};
+  const klens::detail::paired_comparison compare{
+      {.candidates = views, .standings = open, .sequences = 3, .sequences_in_all = 16}};
   std::vector<klens::detail::paired_comparison::difference> apart;
   for (std::size_t i = 1; i < compare.size(); ++i) apart.push_back(compare(i - 1, i));
   const auto bold = compare.chances_of_reversal(apart, false), cautious = compare.chances_of_reversal(apart, true);
@@ -260,13 +266,14 @@ TEST_CASE("stopping: rules from text and back") {
   for (const char* text : {"exhaustive", "top:10", "split:0.5", "order:0.95", "budget:20", "budget:90s", "budget:0.5"})
     CHECK(klens::any_stopping_rule::parse(text).name == text);
   CHECK(klens::any_stopping_rule{}.name == "exhaustive");
-  for (const char* text : {"", "top", "top:", "top:0", "top:2.5", "top:-1", "split:0", "split:1", "split:x", "order:1", "budget:0", "budget:s",
-                           "budget:nan", "top:3s", "halve:0.5", "split:0.5 ", "exhaustive:1"})
+  for (const char* text : {"", "top", "top:", "top:0", "top:2.5", "top:-1", "split:0", "split:1", "split:x", "order:1",
+                           "budget:0", "budget:s", "budget:nan", "top:3s", "halve:0.5", "split:0.5 ", "exhaustive:1"})
     CHECK_THROWS_AS((void)klens::any_stopping_rule::parse(text), klens::argument_error);
-  CHECK_THROWS_WITH_AS((void)klens::any_stopping_rule::parse("top:0"),
-                       "stopping rule 'top:0' is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), "
-                       "budget:FORWARDS, budget:SECONDSs",
-                       klens::argument_error);
+  CHECK_THROWS_WITH_AS(
+      (void)klens::any_stopping_rule::parse("top:0"),
+      "stopping rule 'top:0' is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), "
+      "budget:FORWARDS, budget:SECONDSs",
+      klens::argument_error);
 }
 
 TEST_CASE("stopping: a rule of one's own") {
@@ -279,5 +286,6 @@ TEST_CASE("stopping: a rule of one's own") {
     std::string name() const { return "two"; }
   };
   static_assert(klens::stopping_rule<two_sequences>);
-  CHECK(std::abs(scan(real_scores("int4-channel-s32", 0), klens::any_stopping_rule{two_sequences{}}, 1).cost - 2.0 / 16) < 1e-12);
+  CHECK(std::abs(scan(real_scores("int4-channel-s32", 0), klens::any_stopping_rule{two_sequences{}}, 1).cost - 2.0 / 16) <
+        1e-12);
 }

@@ -20,7 +20,8 @@ TEST_CASE("theory 5.1: the joint KL is the sum, plus a covariance, made-up logit
 }
 
 TEST_CASE("theory 5.1: real layers, with what the network adds to the sum of their errors") {
-  const rows reference = real_logits("reference"), a = real_logits("int4_a"), b = real_logits("int4_b"), ab = real_logits("int4_ab");
+  const rows reference = real_logits("reference"), a = real_logits("int4_a"), b = real_logits("int4_b"),
+             ab = real_logits("int4_ab");
   double sum = 0, cross = 0, joint = 0, rest = 0;
   for (std::size_t t = 0; t < reference.size(); ++t) {
     const list p = softmax(reference[t]), delta_a = difference(reference[t], a[t]), delta_b = difference(reference[t], b[t]);

@@ -41,7 +41,7 @@ TEST_CASE("theory 3.1: Pinsker, and Bretagnolle and Huber") {
       mean_kl += kl(reference[t], observed[t]) / static_cast<double>(reference.size());
       mean_apart += total_variation(softmax(reference[t]), softmax(observed[t])) / static_cast<double>(reference.size());
     }
-    CHECK(mean_apart <= std::sqrt(mean_kl / 2));  // also for means over positions
+    CHECK(mean_apart <= std::sqrt(mean_kl / 2));       // also for means over positions
     CHECK(mean_apart > 0.3 * std::sqrt(mean_kl / 2));  // and no empty promise
   }
 }

@@ -21,7 +21,8 @@ using row = std::vector<float>;
 using rows = std::vector<row>;
 using list = std::vector<double>;
 
-/// Rows of tests/data/real-logits.safetensors (make_real_logits.py): "reference", "int4_a", "int4_b", "int4_ab", "int8_a", "int2_a".
+/// Rows of tests/data/real-logits.safetensors: "reference", "int4_a", "int4_b", "int4_ab", "int8_a", "int2_a". See
+/// make_real_logits.py.
 inline rows real_logits(const std::string& name) {
   const klens::safetensors file{KLENS_TEST_DATA "/real-logits.safetensors"};
   const klens::stored_tensor& stored = file.at(name);
@@ -59,7 +60,8 @@ inline list softmax(const row& logits) {
 
 inline list difference(const row& reference, const row& observed) {
   list delta(reference.size());
-  for (std::size_t v = 0; v < delta.size(); ++v) delta[v] = static_cast<double>(observed[v]) - static_cast<double>(reference[v]);
+  for (std::size_t v = 0; v < delta.size(); ++v)
+    delta[v] = static_cast<double>(observed[v]) - static_cast<double>(reference[v]);
   return delta;
 }
 

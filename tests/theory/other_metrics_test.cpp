@@ -3,8 +3,8 @@
 
 #include <doctest/doctest.h>
 
-#include <klens/metric/mse.hpp>
 #include <klens/metric/measure.hpp>
+#include <klens/metric/mse.hpp>
 #include <klens/metric/sqnr.hpp>
 
 using namespace theory;
@@ -13,7 +13,8 @@ namespace {
 
 klens::matrix<float> matrix_of(const rows& from) {
   klens::matrix<float> made(static_cast<Eigen::Index>(from.size()), static_cast<Eigen::Index>(from[0].size()));
-  for (std::size_t t = 0; t < from.size(); ++t) std::ranges::copy(from[t], klens::row(made, static_cast<Eigen::Index>(t)).begin());
+  for (std::size_t t = 0; t < from.size(); ++t)
+    std::ranges::copy(from[t], klens::row(made, static_cast<Eigen::Index>(t)).begin());
   return made;
 }
 

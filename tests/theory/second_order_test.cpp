@@ -84,7 +84,8 @@ TEST_CASE("theory 1.3: reverse KL agrees to second order, JS is a quarter") {
   const auto h = [](double r) { return (1 + (r - 1) * std::exp(r)) / (r * r); };
   for (std::size_t t = 0; t < reference.size(); ++t) {
     const list delta = difference(reference[t], coarse[t]);
-    const double v = variance(softmax(reference[t]), delta), r = range(delta), found = damage(reference[t], coarse[t]).reverse_kl;
+    const double v = variance(softmax(reference[t]), delta), r = range(delta),
+                 found = damage(reference[t], coarse[t]).reverse_kl;
     CHECK(found >= v * h(-r));
     CHECK(found <= v * h(r));
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "softmax.hpp"
+#include <klens/detail/elementwise.hpp>
 
 namespace hybrid {
 namespace {
@@ -13,7 +13,8 @@ constexpr Eigen::Index slice = 64;
 
 }  // namespace
 
-void attention::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                       workspace& work) const {
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), head_width = q_proj.weight->values.rows() / static_cast<Eigen::Index>(heads);
   const auto queries_per_key = static_cast<Eigen::Index>(heads / kv_heads);
@@ -32,19 +33,21 @@ void attention::forward(const klens::const_matrix_ref<float>& x, klens::matrix_r
     for (Eigen::Index first = 0; first < length; first += slice) {
       const Eigen::Index count = std::min(slice, length - first), keys = first + count;
       const workspace::frame inner_frame{work};
-      panel scores = work.take(count, keys);
+      panel scores = work.take(count, keys), totals = work.take(1, count);
       scores.noalias() =
           q.block(first, head * head_width, count, head_width) * k.block(0, shared, keys, head_width).transpose();
+      auto result = mixed.block(first, head * head_width, count, head_width);
       for (Eigen::Index r = 0; r < count; ++r) {
         const std::span<float> all = klens::row(scores, r);
         const auto visible = static_cast<std::size_t>(first + r + 1);
-        softmax(all.first(visible), scale);
+        totals(0, r) = klens::detail::exponentials(all.first(visible), score_scale);
         std::ranges::fill(all.subspan(visible), 0.f);
       }
-      mixed.block(first, head * head_width, count, head_width).noalias() = scores * v.block(0, shared, keys, head_width);
+      result.noalias() = scores * v.block(0, shared, keys, head_width);
+      for (Eigen::Index r = 0; r < count; ++r) result.row(r) *= 1 / totals(0, r);
     }
   }
-  o_proj(mixed, out);
+  o_proj.add_to(hidden, mixed, scale);
 }
 
 double attention::flops(std::size_t length) const {
@@ -65,7 +68,7 @@ attention take_attention(checkpoint& tensors, const std::string& prefix, const a
   taken.o_proj = take_linear(tensors, prefix + "o_proj", shape.width, queries, shape.bias);
   taken.heads = shape.heads;
   taken.kv_heads = shape.kv_heads;
-  taken.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_width)));
+  taken.score_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_width)));
   return taken;
 }
 

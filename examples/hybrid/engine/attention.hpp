@@ -17,11 +17,12 @@ struct attention final : part {
   linear o_proj;  ///< [width x heads * head width]
   std::size_t heads = 1;
   std::size_t kv_heads = 1;
-  float scale = 1;               ///< of queries times keys
+  float score_scale = 1;         ///< of queries times keys
   float key_scale = 1;           ///< of keys
   std::optional<rope> position;  ///< none: positions are known from the mixers around it only
 
-  void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+              workspace& work) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

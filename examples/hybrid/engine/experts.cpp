@@ -1,13 +1,13 @@
 #include "experts.hpp"
 
 #include <algorithm>
+#include <klens/detail/elementwise.hpp>
 #include <numeric>
-
-#include "softmax.hpp"
 
 namespace hybrid {
 
-void experts::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+void experts::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                     workspace& work) const {
   const workspace::frame frame{work};
   panel weights = work.take(x.rows(), static_cast<Eigen::Index>(each.size()));
   router(x, weights);
@@ -15,24 +15,25 @@ void experts::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref
   std::vector<std::size_t> order(each.size());
   for (Eigen::Index t = 0; t < x.rows(); ++t) {
     const std::span<float> likely = klens::row(weights, t);
-    softmax(likely, 1);
+    const float total = klens::detail::exponentials(likely, 1);
+    for (float& weight : likely) weight /= total;
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return likely[a] > likely[b]; });
     for (const std::size_t chosen : std::span(order).first(active)) positions[chosen].push_back(t);
   }
-  out.setZero();
   for (std::size_t i = 0; i < each.size(); ++i) {
     if (positions[i].empty()) continue;
     const workspace::frame inner_frame{work};
     const auto count = static_cast<Eigen::Index>(positions[i].size());
     panel some = work.take(count, x.cols()), result = work.take(count, x.cols());
     for (Eigen::Index r = 0; r < count; ++r) some.row(r) = x.row(positions[i][static_cast<std::size_t>(r)]);
-    each[i].forward(some, result, work);
+    result.setZero();
+    each[i].add_to(result, some, scale, work);
     for (Eigen::Index r = 0; r < count; ++r) {
       const Eigen::Index t = positions[i][static_cast<std::size_t>(r)];
       klens::detail::map_elements(
-          klens::row(out, t), [w = weights(t, static_cast<Eigen::Index>(i))](auto sum, auto y) { return sum + y * w; },
-          klens::row(out, t), klens::row(result, r));
+          klens::row(hidden, t), [w = weights(t, static_cast<Eigen::Index>(i))](auto sum, auto y) { return sum + y * w; },
+          klens::row(hidden, t), klens::row(result, r));
     }
   }
 }

@@ -16,7 +16,8 @@ struct experts final : part {
   std::vector<gated_mlp> each;
   std::size_t active = 1;
 
-  void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+              workspace& work) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

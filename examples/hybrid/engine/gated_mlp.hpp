@@ -14,16 +14,16 @@ struct gated_mlp final : part {
   linear down_proj;           ///< [width x inner]
   float gate_scale = 1, down_scale = 1;
 
-  void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const override {
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+              workspace& work) const override {
     namespace simd = klens::detail;
     const workspace::frame frame{work};
     panel gate = work.take(x.rows(), gate_proj.weight->values.rows()), up = work.take(x.rows(), gate.cols());
     gate_proj(x, gate);
     up_proj(x, up);
     simd::map_elements(
-        all_of(gate), [scale = gate_scale](auto g, auto u) { return simd::silu(g * scale) * u; }, all_of(gate), all_of(up));
-    down_proj(gate, out);
-    if (down_scale != 1) out *= down_scale;
+        all_of(gate), [this](auto g, auto u) { return simd::silu(g * gate_scale) * u; }, all_of(gate), all_of(up));
+    down_proj.add_to(hidden, gate, scale * down_scale);
   }
   [[nodiscard]] double flops(std::size_t length) const override {
     return gate_proj.flops(length) + up_proj.flops(length) + down_proj.flops(length);

@@ -11,17 +11,24 @@
 
 namespace hybrid {
 
-/// y = x W^T + bias, for x [rows x in] and W [out x in].
+/// x W^T + bias, for x [rows x in] and W [out x in].
 struct linear {
   const parameter* weight = nullptr;
   const parameter* bias = nullptr;  ///< null: none
 
+  /// y = linear(x)
   void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
-    y.noalias() = x * weight->values.transpose();
-    if (bias == nullptr) return;
-    for (Eigen::Index r = 0; r < y.rows(); ++r)
-      klens::detail::map_elements(
-          klens::row(y, r), [](auto a, auto b) { return a + b; }, klens::row(y, r), bias->vector());
+    if (bias == nullptr) {
+      y.noalias() = x * weight->values.transpose();
+    } else {
+      y.rowwise() = bias->values.row(0);
+      y.noalias() += x * weight->values.transpose();
+    }
+  }
+  /// y += scale * linear(x)
+  void add_to(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
+    y.noalias() += scale * (x * weight->values.transpose());
+    if (bias != nullptr) y.rowwise() += scale * bias->values.row(0);
   }
   [[nodiscard]] double flops(std::size_t rows) const {
     return 2.0 * static_cast<double>(rows) * static_cast<double>(weight->values.size());

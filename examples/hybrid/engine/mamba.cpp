@@ -6,7 +6,8 @@
 
 namespace hybrid {
 
-void mamba::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                   workspace& work) const {
   namespace simd = klens::detail;
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), inner = a_log->values.rows(), states = a_log->values.cols();
@@ -42,7 +43,7 @@ void mamba::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<f
   for (Eigen::Index t = 0; t < length; ++t)
     simd::map_elements(
         klens::row(mixed, t), [](auto y, auto z) { return y * simd::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
-  out_proj(mixed, out);
+  out_proj.add_to(hidden, mixed, scale);
 }
 
 double mamba::flops(std::size_t length) const {

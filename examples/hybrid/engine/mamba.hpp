@@ -22,7 +22,8 @@ struct mamba final : part {
   const parameter* d = nullptr;          ///< [inner]
   rms_norm step_norm, b_norm, c_norm;    ///< without weight: none
 
-  void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+              workspace& work) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

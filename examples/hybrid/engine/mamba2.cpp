@@ -7,7 +7,8 @@
 namespace hybrid {
 namespace simd = klens::detail;
 
-void mamba2::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                    workspace& work) const {
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), heads = a_log->values.size(), inner = out_proj.weight->values.cols();
   const Eigen::Index mixed_width = conv->values.rows(), shared = (mixed_width - inner) / 2,
@@ -27,7 +28,7 @@ void mamba2::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<
 
   panel step = work.take(length, heads), decay = work.take(length, heads), rates = work.take(1, heads);
   simd::map_elements(
-      all_of(rates), [](auto v) { return -xsimd::exp(v); }, a_log->vector());
+      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, a_log->vector());
   for (Eigen::Index t = 0; t < length; ++t) {
     simd::map_elements(
         klens::row(step, t),
@@ -37,7 +38,7 @@ void mamba2::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<
         },
         klens::row(projected.rightCols(heads), t), step_bias->vector());
     simd::map_elements(
-        klens::row(decay, t), [](auto v, auto rate) { return xsimd::exp(v * rate); }, klens::row(step, t), all_of(rates));
+        klens::row(decay, t), [](auto v, auto rate) { return simd::exp2_of(v * rate); }, klens::row(step, t), all_of(rates));
   }
 
   auto y = mixed.leftCols(inner);
@@ -62,7 +63,7 @@ void mamba2::forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<
                     row.subspan(g * size, size));
     if (norm_before_gate) apply_gate();
   }
-  out_proj(y, out);
+  out_proj.add_to(hidden, y, scale);
 }
 
 double mamba2::flops(std::size_t length) const { return in_proj.flops(length) + out_proj.flops(length); }

@@ -28,7 +28,8 @@ struct mamba2 final : part {
   std::size_t groups = 1;
   std::array<float, 2> step_limits{0, std::numeric_limits<float>::infinity()};
 
-  void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+              workspace& work) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

@@ -15,12 +15,6 @@
 namespace hybrid {
 namespace {
 
-/// to += scale * from.
-void add_scaled(std::span<float> to, std::span<const float> from, float scale) {
-  klens::detail::map_elements(
-      to, [scale](auto a, auto b) { return a + b * scale; }, to, from);
-}
-
 /// The number in "model.layers.7.mamba.D"; -1 where there is none.
 int block_of(std::string_view name) {
   constexpr std::string_view mark = "layers.";
@@ -133,21 +127,13 @@ void model::run_block(const block& steps, klens::matrix_ref<float> hidden, works
   for (const residual_step& step : steps) {
     const workspace::frame frame{work};
     panel normed = work.take(hidden.rows(), hidden.cols()), scaled = work.take(hidden.rows(), hidden.cols());
-    panel added = work.take(hidden.rows(), hidden.cols()), sum = work.take(hidden.rows(), hidden.cols());
     step.norm(hidden, normed);
-    for (std::size_t i = 0; i < step.branches.size(); ++i) {
-      const branch& each = step.branches[i];
+    for (const branch& each : step.branches) {
       if (each.in_scale != 1)
         klens::detail::map_elements(
-            all_of(scaled), [s = each.in_scale](auto v) { return v * s; }, all_of(normed));
-      each.of->forward(each.in_scale != 1 ? scaled : normed, added, work);
-      if (i == 0)
-        klens::detail::map_elements(
-            all_of(sum), [s = each.out_scale](auto v) { return v * s; }, all_of(added));
-      else
-        add_scaled(all_of(sum), all_of(added), each.out_scale);
+            all_of(scaled), [factor = each.in_scale](auto v) { return v * factor; }, all_of(normed));
+      each.of->add_to(hidden, each.in_scale != 1 ? scaled : normed, each.out_scale, work);
     }
-    for (Eigen::Index r = 0; r < hidden.rows(); ++r) add_scaled(klens::row(hidden, r), klens::row(sum, r), 1);
   }
 }
 

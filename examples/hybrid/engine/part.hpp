@@ -11,8 +11,9 @@ namespace hybrid {
 class part {
  public:
   virtual ~part() = default;
-  /// What one sequence gives: x and out are [length x width], positions in order; out is overwritten.
-  virtual void forward(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const = 0;
+  /// hidden += scale * part(x) for one sequence: both are [length x width], positions in order.
+  virtual void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                      workspace& work) const = 0;
   /// Floating-point operations of its matrix products for one sequence; a product and a sum are two.
   [[nodiscard]] virtual double flops(std::size_t length) const = 0;
 };

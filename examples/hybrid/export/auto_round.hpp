@@ -14,7 +14,7 @@ namespace klens {
 ///            other layers in 16 bits); fp16 and bf16 as 16 bits.
 /// Throws     argument_error for any other scheme or shape.
 /// Checked    auto-round 0.16.1.
-[[nodiscard]] inline exported export_auto_round(std::span<const stored_layer> layers) {
+[[nodiscard]] inline exported export_auto_round(std::span<const stored_layer> layers, bool tied_head) {
   nlohmann::ordered_json config = nlohmann::ordered_json::object();
   for (const stored_layer& each : layers) {
     const std::string module = module_of("AutoRound", each);
@@ -25,6 +25,8 @@ namespace klens {
     const std::optional<integer_form> form = parse_integer(each.scheme);
     if (!form || form->fp32_scales || form->grid == "absmax" || (form->bits == 8 && form->grid == "asym"))
       throw cannot_store("AutoRound", each, "it has signed integers of 2 to 8 bits and asym ones of 2 to 7, with fp16 scales");
+    if (tied_head && module == "lm_head")
+      throw cannot_store("AutoRound", each, "it does not quantize a head tied to the embedding");
     if (each.rows % 32 != 0 || each.columns % 32 != 0)
       throw cannot_store("AutoRound", each, "it leaves layers in 16 bits unless rows and columns are multiples of 32");
     config[module] = {{"bits", form->bits},

@@ -43,16 +43,19 @@ template <int Bits, int Period = 8>
 }
 
 /// Bytes of a stream of `count` codes, padded to a whole byte.
-[[nodiscard]] constexpr std::size_t stream_bytes(std::size_t count, std::size_t bits) noexcept { return (count * bits + 7) / 8; }
+[[nodiscard]] constexpr std::size_t stream_bytes(std::size_t count, std::size_t bits) noexcept {
+  return (count * bits + 7) / 8;
+}
 
-/// Codes on their way: they come and go as 32-bit integers, in between they are bytes, eight to a word. Three plain loops, which
-/// compilers turn into vectors.
+/// Codes on their way: they come and go as 32-bit integers, in between they are bytes, eight to a word. Three plain loops,
+/// which compilers turn into vectors.
 inline constexpr std::size_t codes_at_once = 512;
 using code_words = std::array<std::uint64_t, codes_at_once / 8>;
 
-/// Joins the first `count` <= codes_at_once codes, a multiple of 8, and splits them again.
+/// Joins the first `count` <= codes_at_once codes, a multiple of 8, and splits them again. Calls are few, and the code is much:
+/// copies of it in every caller would cost compile time for nothing.
 template <int Bits>
-void join_all(const std::int32_t* codes, std::size_t count, std::byte* to) noexcept {
+[[gnu::noinline]] void join_all(const std::int32_t* codes, std::size_t count, std::byte* to) noexcept {
   alignas(64) code_words words;
   auto* const bytes = reinterpret_cast<std::uint8_t*>(words.data());
   for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::uint8_t>(codes[i]);
@@ -60,7 +63,7 @@ void join_all(const std::int32_t* codes, std::size_t count, std::byte* to) noexc
   for (std::size_t w = 0; w < count / 8; ++w) std::memcpy(to + w * Bits, &words[w], Bits);
 }
 template <int Bits>
-void split_all(const std::byte* from, std::size_t count, std::int32_t* codes) noexcept {
+[[gnu::noinline]] void split_all(const std::byte* from, std::size_t count, std::int32_t* codes) noexcept {
   alignas(64) code_words words;
   const auto* const bytes = reinterpret_cast<const std::uint8_t*>(words.data());
   for (std::size_t w = 0; w < count / 8; ++w) {
@@ -76,23 +79,31 @@ void split_all(const std::byte* from, std::size_t count, std::int32_t* codes) no
 template <class Body>
 void with_bits(int bits, const Body& body) noexcept {
   switch (bits) {
-    case 2: return body(std::integral_constant<int, 2>{});
-    case 3: return body(std::integral_constant<int, 3>{});
-    case 4: return body(std::integral_constant<int, 4>{});
-    case 5: return body(std::integral_constant<int, 5>{});
-    case 6: return body(std::integral_constant<int, 6>{});
-    case 7: return body(std::integral_constant<int, 7>{});
-    default: return body(std::integral_constant<int, 8>{});
+    case 2:
+      return body(std::integral_constant<int, 2>{});
+    case 3:
+      return body(std::integral_constant<int, 3>{});
+    case 4:
+      return body(std::integral_constant<int, 4>{});
+    case 5:
+      return body(std::integral_constant<int, 5>{});
+    case 6:
+      return body(std::integral_constant<int, 6>{});
+    case 7:
+      return body(std::integral_constant<int, 7>{});
+    default:
+      return body(std::integral_constant<int, 8>{});
   }
 }
 
-/// Writes codes of 2 to 8 bits as a little-endian stream: code i takes the bits [i b, (i+1) b), bit k being bit k % 8 of byte k / 8.
+/// Writes codes of 2 to 8 bits as a little-endian stream: code i takes the bits [i b, (i+1) b), bit k being bit k % 8 of byte k
+/// / 8.
 class code_writer {
  public:
   code_writer(std::byte* to, int bits) noexcept : to_{to}, bits_{bits} {}
 
-  /// Room for `count` <= 64 codes that are in the stream from now on: fill it before the next call. What is written behind them,
-  /// up to 64 codes in all, is ignored.
+  /// Room for `count` <= 64 codes that are in the stream from now on: fill it before the next call. What is written behind
+  /// them, up to 64 codes in all, is ignored.
   [[nodiscard]] std::int32_t* append(std::size_t count) noexcept {
     if (waiting_ >= codes_at_once) flush(codes_at_once);
     waiting_ += count;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <klens/detail/elementwise.hpp>
@@ -15,19 +16,27 @@ namespace klens::detail {
 template <class Arch = best_arch, class Activation>
 void causal_conv(const const_matrix_ref<float>& x, const const_matrix_ref<float>& taps, std::span<const float> bias,
                  matrix_ref<float> out, const Activation& activation) {
+  using wide = batch<float, Arch>;
+  constexpr std::size_t width = lanes<float, Arch>;
   assert(x.data() != out.data());
-  const Eigen::Index length = x.rows(), width = taps.rows();
-  for (Eigen::Index t = 0; t < length; ++t) {
-    const std::span<float> to = row(out, t);
-    if (bias.empty())
-      std::fill(to.begin(), to.end(), 0.f);
-    else
-      std::copy(bias.begin(), bias.end(), to.begin());
-    for (Eigen::Index k = std::max<Eigen::Index>(0, width - 1 - t); k < width; ++k)
-      map_elements<Arch>(
-          to, [](auto sum, auto tap, auto in) { return xsimd::fma(tap, in, sum); }, to, row(taps, k),
-          row(x, t - width + 1 + k));
-    map_elements<Arch>(to, activation, to);
+  const Eigen::Index count = taps.rows();
+  const auto channels = static_cast<std::size_t>(x.cols());
+  for (Eigen::Index t = 0; t < x.rows(); ++t) {
+    const Eigen::Index first = std::max<Eigen::Index>(0, count - 1 - t);  // the tap of position 0, or all
+    const float *const tap = taps.data() + first * taps.outerStride(), *const in =
+                                                                           x.data() + (t - count + 1 + first) * x.outerStride();
+    float* const to = out.data() + t * out.outerStride();
+    const auto at = [&](std::size_t channel, const auto& load) {
+      wide sum = bias.empty() ? wide(0.f) : load(bias.data() + channel);
+      for (Eigen::Index k = 0; k < count - first; ++k)
+        sum = xsimd::fma(load(tap + k * taps.outerStride() + channel), load(in + k * x.outerStride() + channel), sum);
+      return activation(sum);
+    };
+    std::size_t channel = 0;
+    for (; channel + width <= channels; channel += width)
+      at(channel, [](const float* from) { return wide::load_unaligned(from); }).store_unaligned(to + channel);
+    if (const std::size_t rest = channels - channel; rest > 0)
+      store_first<Arch>(at(channel, [rest](const float* from) { return load_first<Arch>(from, rest); }), to + channel, rest);
   }
 }
 

@@ -16,8 +16,9 @@ inline void for_vectors(std::size_t size, const Body& body) {
   for (std::size_t i = 0; i < size; i += step) body(i, std::min(step, size - i));
 }
 
-/// Carries out round trips and adds up what they change, in the same sweep. Float lanes, emptied into doubles every 128 vectors:
-/// relative error below 2e-5. Weights whose squares leave the range of float are `wide`: they go through doubles, one by one.
+/// Carries out round trips and adds up what they change, in the same sweep. Float lanes, emptied into doubles every 128
+/// vectors: relative error below 2e-5. Weights whose squares leave the range of float are `wide`: they go through doubles, one
+/// by one.
 template <class Arch>
 class error_sums {
  public:
@@ -77,7 +78,8 @@ class error_sums {
     pending_ = 0;
   }
 
-  [[nodiscard, gnu::noinline, gnu::cold]] static weight_error one_by_one(batch<float, Arch> weights, batch<float, Arch> kept) noexcept {
+  [[nodiscard, gnu::noinline, gnu::cold]] static weight_error one_by_one(batch<float, Arch> weights,
+                                                                         batch<float, Arch> kept) noexcept {
     alignas(batch<float, Arch>) float before[lanes<float, Arch>], after[lanes<float, Arch>];
     weights.store_aligned(before);
     kept.store_aligned(after);

@@ -12,8 +12,8 @@
 
 namespace klens::detail {
 
-/// Calls body(first column, weights) for each group of a row; the last may be shorter. The usual short groups are spans of a fixed
-/// length, which turns the loops over them into straight lines.
+/// Calls body(first column, weights) for each group of a row; the last may be shorter. The usual short groups are spans of a
+/// fixed length, which turns the loops over them into straight lines.
 template <class Body>
 inline void for_groups(std::span<const float> row, std::size_t group_size, const Body& body) {
   std::size_t first = 0;
@@ -22,8 +22,8 @@ inline void for_groups(std::span<const float> row, std::size_t group_size, const
   for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
 }
 
-/// How far weights reach, lane by lane: the bits of the largest max(w, 0) and max(-w, 0); without Signs that of |w|, and 0. As integers
-/// such bits keep the order of the numbers; infinities and NaNs come after.
+/// How far weights reach, lane by lane: the bits of the largest max(w, 0) and max(-w, 0); without Signs that of |w|, and 0. As
+/// integers such bits keep the order of the numbers; infinities and NaNs come after.
 template <class Arch>
 struct extent {
   batch<std::int32_t, Arch> above = batch<std::int32_t, Arch>(0);
@@ -49,7 +49,8 @@ struct group_levels {
   float zero = 0;     ///< the code that means 0
 };
 
-/// Groups of a row that are measured together: what is done once a group then costs a part of a vector, and nobody waits for it.
+/// Groups of a row that are measured together: what is done once a group then costs a part of a vector, and nobody waits for
+/// it.
 struct group_tile {
   static constexpr std::size_t capacity = 64;
   static constexpr std::size_t columns = 4096;  // so that the weights are still in the first cache when they are coded
@@ -73,11 +74,12 @@ template <class Arch, bool Signs>
   for (std::size_t first = 0; first < row.size(); first += group_size * integers::size) {
     integers above[integers::size], below[integers::size];
     std::size_t g = 0;
-    for_groups(row.subspan(first, std::min(group_size * integers::size, row.size() - first)), group_size, [&](std::size_t, auto weights) {
-      const extent<Arch> reach = extent_of<Arch, Signs>(weights);
-      above[g] = reach.above;
-      below[g++] = reach.below;
-    });
+    for_groups(row.subspan(first, std::min(group_size * integers::size, row.size() - first)), group_size,
+               [&](std::size_t, auto weights) {
+                 const extent<Arch> reach = extent_of<Arch, Signs>(weights);
+                 above[g] = reach.above;
+                 below[g++] = reach.below;
+               });
     for (std::size_t none = g; none < integers::size; ++none) above[none] = below[none] = integers(0);
     largest_of_each<Arch>(above).store_aligned(tile.above + groups);
     if constexpr (Signs) largest_of_each<Arch>(below).store_aligned(tile.below + groups);
@@ -95,16 +97,18 @@ template <class Arch>
   for (std::size_t g = 0; g < groups; g += lanes<float, Arch>) {
     const auto scale = bits_of(batch<float, Arch>::load_aligned(tile.divisor + g)) & integers(magnitude_bits);
     storable = storable && xsimd::all(scale <= limit);  // false for a NaN
-    wide = wide || error_sums<Arch>::are_wide(xsimd::max(integers::load_aligned(tile.above + g), integers::load_aligned(tile.below + g)));
+    wide = wide || error_sums<Arch>::are_wide(
+                       xsimd::max(integers::load_aligned(tile.above + g), integers::load_aligned(tile.below + g)));
   }
   tile.wide = wide;
   return storable;
 }
 
-/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec says what groups are stored with:
+/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec says what groups are stored
+/// with:
 ///   has_sign                   whether it wants to know how far a group reaches above and below 0, or its magnitude only
-///   prepare<Arch>(tile, groups, row)  from above and below to the levels, for all groups of a tile at once (groups that are not there are 0)
-///   largest_scale()            what can be stored; limit_text() says why and what to do, name() who
+///   prepare<Arch>(tile, groups, row)  from above and below to the levels, for all groups of a tile at once (groups that are
+///   not there are 0) largest_scale()            what can be stored; limit_text() says why and what to do, name() who
 template <class Arch, class Codec, class Body>
 inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::span<const float> row, const Body& body) {
   if (row.empty()) return;
@@ -115,9 +119,11 @@ inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::sp
     group_tile tile;
     const std::size_t groups = measure<Arch, Codec::has_sign>(part, group_size, tile);
     codec.template prepare<Arch>(tile, groups, part);
-    if (!check<Arch>(tile, groups, codec.largest_scale())) [[unlikely]] refuse(codec, tile, part, group_size, start);
+    if (!check<Arch>(tile, groups, codec.largest_scale())) [[unlikely]]
+      refuse(codec, tile, part, group_size, start);
     std::size_t g = 0;
-    for_groups(part, group_size, [&](std::size_t first, auto weights) { body(start + first, weights, tile.levels(g++), tile.wide); });
+    for_groups(part, group_size,
+               [&](std::size_t first, auto weights) { body(start + first, weights, tile.levels(g++), tile.wide); });
   }
 }
 
@@ -125,18 +131,19 @@ inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::sp
 ///   encode(weights, levels)   a vector of weights to codes
 ///   decode(codes, levels)     and on to the values that are kept, rounded()
 template <class Arch, class Codec>
-[[gnu::flatten]] weight_error round_trip_groups(const Codec& codec, std::size_t group_size, std::span<const float> row, std::span<float> kept,
-                               bool streaming) {
+[[gnu::flatten]] weight_error round_trip_groups(const Codec& codec, std::size_t group_size, std::span<const float> row,
+                                                std::span<float> kept, bool streaming) {
   streaming = streaming && can_stream<Arch>(kept.data(), group_size);
   error_sums<Arch> sums;
   for_coded_groups<Arch>(codec, group_size, row, [&](std::size_t first, auto weights, group_levels levels, bool wide) {
-    sums.sweep(weights, &kept[first], wide, streaming, [&](const auto& some) { return codec.decode(codec.encode(some, levels), levels); });
+    sums.sweep(weights, &kept[first], wide, streaming,
+               [&](const auto& some) { return codec.decode(codec.encode(some, levels), levels); });
   });
   return sums.total();
 }
 
-/// The codes of one group to a stream, and from it the kept values. to_stored and from_stored are a codec's codes to and from the
-/// unsigned numbers that are stored.
+/// The codes of one group to a stream, and from it the kept values. to_stored and from_stored are a codec's codes to and from
+/// the unsigned numbers that are stored.
 template <class Arch, class Codec, class Weights, class Writer>
 inline void write_codes(Codec codec, const group_levels& levels, Weights weights, Writer& stream) {
   for (std::size_t first = 0; first < weights.size(); first += 64) {

@@ -34,11 +34,11 @@ struct integer_codec {
   }
   [[nodiscard]] int highest() const noexcept { return Grid == grid::asym ? 2 * half_range() - 1 : half_range() - 1; }
 
-  /// Codes between the ends of what a scale stretches over a group: `highest`, but with a sign the lower end is what counts.
-  [[nodiscard]] float steps() const noexcept { return static_cast<float>(Grid == grid::signed_ ? half_range() : highest()); }
+  /// How many steps of a scale make up what it is stretched over.
+  [[nodiscard]] int steps() const noexcept { return Grid == grid::signed_ ? half_range() : highest(); }
 
   [[nodiscard]] float largest_scale() const noexcept {
-    return stored_as == scale_kind::f16 ? largest_fp16_scale : 0x1.fffffp127f / steps();
+    return stored_as == scale_kind::f16 ? largest_fp16_scale : 0x1.fffffp127f / static_cast<float>(steps());
   }
   [[nodiscard]] std::string limit_text() const {
     return stored_as == scale_kind::f16 ? "and fp16 ends at 65504; store it in float: " + name() + "-s32"
@@ -46,30 +46,32 @@ struct integer_codec {
   }
 
   template <class Arch>
-  void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
+  void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*row*/) const noexcept {
     using floats = batch<float, Arch>;
-    const floats zeros(0.0f), steps_(steps());
+    using integers = batch<std::int32_t, Arch>;
+    const floats zeros(0.0f), ones(1.0f), nan(std::numeric_limits<float>::quiet_NaN());
+    const floats scale_steps(static_cast<float>(steps())), highest_code(static_cast<float>(highest()));
     for (std::size_t g = 0; g < groups; g += floats::size) {
-      const auto above = from_bits(batch<std::int32_t, Arch>::load_aligned(tile.above + g));
-      const auto below = from_bits(batch<std::int32_t, Arch>::load_aligned(tile.below + g));
-      floats range = above + below;
-      if constexpr (Grid == grid::signed_) range = xsimd::select(below >= above, below, zeros - above);
-      const floats scale = range / steps_, magnitude = xsimd::abs(scale);
-      const floats divisor = xsimd::select(scale == zeros, floats(1.0f), scale);
+      const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
+      floats range = from_bits(above) + from_bits(below);
+      if constexpr (Grid == grid::signed_)  // the bits are compared, so that a NaN is the larger one
+        range = from_bits(xsimd::select(below >= above, below, above ^ integers(~magnitude_bits)));
+      const floats scale = range / scale_steps, magnitude = xsimd::abs(scale);
+      const floats divisor = xsimd::select(scale == zeros, ones, scale);
       const auto invertible = floats(0x1p-100f) < magnitude && magnitude < floats(0x1p100f);
-      const floats no_guess(std::numeric_limits<float>::quiet_NaN());
       divisor.store_aligned(tile.divisor + g);
-      xsimd::select(invertible, steps_ / range, no_guess).store_aligned(tile.inverse + g);
+      xsimd::select(invertible, scale_steps / range, nan).store_aligned(tile.inverse + g);
       (stored_as == scale_kind::f16 ? nearest_fp16(scale) : scale).store_aligned(tile.scale + g);
       if constexpr (Grid == grid::asym) {
-        const floats zero = xsimd::to_float(xsimd::nearbyint_as_int(below / divisor));
-        xsimd::min(zero, floats(static_cast<float>(highest()))).store_aligned(tile.zero + g);
+        const floats zero = xsimd::to_float(xsimd::nearbyint_as_int(from_bits(below) / divisor));
+        xsimd::min(zero, highest_code).store_aligned(tile.zero + g);
       }
     }
   }
 
-  /// Codes come from a division, but most often a product with the inverse shows them as well: it differs from the quotient by less
-  /// than 2^-13 (at most five roundings of numbers below 512), so only a guess that comes that close to a half has to be checked.
+  /// Codes come from a division, but most often a product with the inverse shows them as well: it differs from the quotient by
+  /// less than 2^-13 (at most five roundings of numbers below 512), so only a guess that comes that close to a half has to be
+  /// checked.
   template <class Arch>
   [[nodiscard]] batch<std::int32_t, Arch> encode(const batch<float, Arch>& weights, const group_levels& of) const noexcept {
     using floats = batch<float, Arch>;
@@ -81,7 +83,7 @@ struct integer_codec {
     if (!xsimd::all(off < floats(0.5f - 0x1p-12f))) [[unlikely]] {  // also where it is a NaN
       floats exact = weights / floats(of.divisor);
       if constexpr (Grid == grid::asym) exact = exact + floats(of.zero);
-      codes = xsimd::nearbyint_as_int(xsimd::max(xsimd::min(exact, floats(static_cast<float>(highest()))), floats(static_cast<float>(lowest()))));
+      codes = xsimd::max(xsimd::min(xsimd::nearbyint_as_int(exact), integers(highest())), integers(lowest()));
     }
     if constexpr (Grid == grid::signed_) codes = xsimd::min(codes, integers(highest()));
     return codes;

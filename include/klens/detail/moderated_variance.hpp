@@ -50,8 +50,8 @@ struct moderated_variances {
 
 /// Fits the prior: the variances are taken to scatter as scaled inverse chi-squares, and ln(variance) then has a mean and a
 /// variance that tell scale and degrees of freedom. With fewer than three positive variances nothing is borrowed.
-/// Source     G. K. Smyth, Statist. Appl. Genet. Mol. Biol. 3 (2004) article 3; the degrees of freedom are kept at or below those
-///            of all variances together.
+/// Source     G. K. Smyth, Statist. Appl. Genet. Mol. Biol. 3 (2004) article 3; the degrees of freedom are kept at or below
+///            those of all variances together.
 [[nodiscard]] inline moderated_variances moderate(std::span<const double> variances, double own_dof) {
   double count = 0, mean = 0, squares = 0;
   for (const double each : variances)

@@ -12,10 +12,15 @@ namespace klens::detail {
 
 /// The round trip of a row under any quantizer. One that does not return its weight_error costs a second sweep.
 template <quantizer Quantizer>
-weight_error round_trip_row(const Quantizer& policy, std::span<const float> weights, std::span<float> kept, bool streaming = false) {
-  if constexpr (requires { { policy.round_trip(weights, kept, streaming) } -> std::same_as<weight_error>; }) {
+weight_error round_trip_row(const Quantizer& policy, std::span<const float> weights, std::span<float> kept,
+                            bool streaming = false) {
+  if constexpr (requires {
+                  { policy.round_trip(weights, kept, streaming) } -> std::same_as<weight_error>;
+                }) {
     return policy.round_trip(weights, kept, streaming);
-  } else if constexpr (requires { { policy.round_trip(weights, kept) } -> std::same_as<weight_error>; }) {
+  } else if constexpr (requires {
+                         { policy.round_trip(weights, kept) } -> std::same_as<weight_error>;
+                       }) {
     return policy.round_trip(weights, kept);
   } else {
     expect_length(policy, "kept", kept.size(), weights.size());

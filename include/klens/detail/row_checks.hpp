@@ -25,18 +25,18 @@ template <class Scheme>
 
 /// Throws for the first group of `part`, which begins in column `start`, that cannot be stored.
 template <class Codec, class Tile>
-[[noreturn, gnu::noinline]] void refuse(const Codec& codec, const Tile& tile, std::span<const float> part, std::size_t group_size,
-                                        std::size_t start) {
-  for (std::size_t first = 0, g = 0; first < part.size(); first += group_size, ++g) {
-    if (std::abs(tile.divisor[g]) <= codec.largest_scale()) continue;
-    const auto weights = part.subspan(first, std::min(group_size, part.size() - first));
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      if (!std::isfinite(weights[i])) refuse_weight(codec, weights[i], start + first + i, "only finite weights can be stored");
-    throw numeric_error{std::string{codec.name()} + ": columns " + std::to_string(start + first) + " to " +
-                        std::to_string(start + first + weights.size() - 1) + " need a scale of " + std::to_string(tile.divisor[g]) +
-                        ", " + codec.limit_text()};
-  }
-  throw numeric_error{std::string{codec.name()} + ": these weights cannot be stored"};
+[[noreturn, gnu::noinline]] void refuse(const Codec& codec, const Tile& tile, std::span<const float> part,
+                                        std::size_t group_size, std::size_t start) {
+  std::size_t first = 0;
+  const float* scale = tile.divisor;
+  for (; std::abs(*scale) <= codec.largest_scale(); ++scale) first += group_size;
+  const auto weights = part.subspan(first, std::min(group_size, part.size() - first));
+  first += start;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (!std::isfinite(weights[i])) refuse_weight(codec, weights[i], first + i, "only finite weights can be stored");
+  throw numeric_error{std::string{codec.name()} + ": columns " + std::to_string(first) + " to " +
+                      std::to_string(first + weights.size() - 1) + " need a scale of " + std::to_string(*scale) + ", " +
+                      codec.limit_text()};
 }
 
 }  // namespace klens::detail

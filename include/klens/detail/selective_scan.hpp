@@ -2,41 +2,39 @@
 
 #include <algorithm>
 #include <array>
-#include <cassert>
 #include <cstddef>
 #include <klens/detail/elementwise.hpp>
 #include <klens/detail/simd.hpp>
 #include <klens/matrix.hpp>
+#include <span>
 #include <vector>
 
 namespace klens::detail {
 
-/// What is local to one run of a scan over one batch of channels; [length x lanes] each, filled by the caller.
+/// What one batch of channels brings into a scan, [length x lanes] each: what decays follow from, what enters the state (step
+/// times x), and the output, which begins as the skip connection and to which the states add.
 template <class Arch>
 struct scan_panels {
-  static constexpr std::size_t width = lanes<float, Arch>;
-  std::vector<float> decay, input, output;  // `decay`: what the decay callable reads; input: what enters the state
-
-  explicit scan_panels(std::size_t length) : decay(length * width), input(length * width), output(length * width) {}
+  std::vector<float> decay, input, output;
+  explicit scan_panels(std::size_t length)
+      : decay(length * lanes<float, Arch>), input(length * lanes<float, Arch>), output(length * lanes<float, Arch>) {}
 };
 
-/// Runs `States` of the recurrences h_n <- decay(t, n) h_n + input(t) b(t, n) of one batch of channels over the whole length,
-/// the states in registers, and adds sum_n h_n c(t, n) to the output.
-template <class Arch, std::size_t States, class Decay>
+/// Runs states first .. first + Count - 1, kept in registers, over the whole length:
+///   h_n <- decay(t, n) h_n + input(t) b(t, n),   output(t) += sum_n c(t, n) h_n
+template <class Arch, std::size_t Count, class Decay>
 void scan_some_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
                       Eigen::Index first, const Decay& decay) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
-  std::array<wide, States> h;
+  std::array<wide, Count> h;
   h.fill(wide(0.f));
   for (Eigen::Index t = 0; t < b.rows(); ++t) {
-    const float* const bt = b.data() + t * b.outerStride() + first;
-    const float* const ct = c.data() + t * c.outerStride() + first;
+    const float *const bt = b.data() + t * b.outerStride() + first, *const ct = c.data() + t * c.outerStride() + first;
     const auto at = static_cast<std::size_t>(t) * width;
-    const wide step = wide::load_unaligned(panels.decay.data() + at);
-    const wide input = wide::load_unaligned(panels.input.data() + at);
+    const wide step = wide::load_unaligned(panels.decay.data() + at), input = wide::load_unaligned(panels.input.data() + at);
     wide output = wide::load_unaligned(panels.output.data() + at);
-    for (std::size_t n = 0; n < States; ++n) {
+    for (std::size_t n = 0; n < Count; ++n) {
       h[n] = xsimd::fma(h[n], decay(step, static_cast<std::size_t>(first) + n), input * wide(bt[n]));
       output = xsimd::fma(h[n], wide(ct[n]), output);
     }
@@ -44,13 +42,14 @@ void scan_some_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& 
   }
 }
 
-/// The same for all states, as many at once as the registers hold.
-template <class Arch, class Decay>
+/// The same for all states, as many at once as there are registers for.
+template <class Arch, std::size_t Most, class Decay>
 void scan_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
                  const Decay& decay) {
-  constexpr Eigen::Index many = lanes<float, Arch> >= 16 ? 8 : 4;
   Eigen::Index first = 0;
-  for (; first + many <= b.cols(); first += many) scan_some_states<Arch, many>(panels, b, c, first, decay);
+  for (; first + static_cast<Eigen::Index>(Most) <= b.cols(); first += Most)
+    scan_some_states<Arch, Most>(panels, b, c, first, decay);
+  for (; first + 4 <= b.cols(); first += 4) scan_some_states<Arch, 4>(panels, b, c, first, decay);
   for (; first < b.cols(); ++first) scan_some_states<Arch, 1>(panels, b, c, first, decay);
 }
 
@@ -66,30 +65,29 @@ void selective_scan(const const_matrix_ref<float>& step, const const_matrix_ref<
                     const const_matrix_ref<float>& b, const const_matrix_ref<float>& c, std::span<const float> skip,
                     matrix_ref<float> out) {
   using wide = batch<float, Arch>;
-  constexpr std::size_t width = lanes<float, Arch>;
+  constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 8 : 4;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());
   const auto states = static_cast<std::size_t>(b.cols());
   scan_panels<Arch> panels(length);
   std::vector<float> rate(states * width);
   for (std::size_t first = 0; first < channels; first += width) {
     const std::size_t count = std::min(width, channels - first);
-    for (std::size_t n = 0; n < states; ++n)
-      std::copy_n(rates.data() + static_cast<Eigen::Index>(n) * rates.outerStride() + first, count, rate.data() + n * width);
+    const auto row_of = [first](auto& of, std::size_t r) {
+      return of.data() + static_cast<Eigen::Index>(r) * of.outerStride() + first;
+    };
+    for (std::size_t n = 0; n < states; ++n) load_first<Arch>(row_of(rates, n), count).store_unaligned(rate.data() + n * width);
+    const wide passed = load_first<Arch>(skip.data() + first, count);
     for (std::size_t t = 0; t < length; ++t) {
-      const float* const step_row = step.data() + static_cast<Eigen::Index>(t) * step.outerStride() + first;
-      const float* const x_row = x.data() + static_cast<Eigen::Index>(t) * x.outerStride() + first;
-      for (std::size_t i = 0; i < count; ++i) {
-        panels.decay[t * width + i] = step_row[i];
-        panels.input[t * width + i] = step_row[i] * x_row[i];
-        panels.output[t * width + i] = skip[first + i] * x_row[i];
-      }
+      const wide by = load_first<Arch>(row_of(step, t), count), in = load_first<Arch>(row_of(x, t), count);
+      by.store_unaligned(panels.decay.data() + t * width);
+      (by * in).store_unaligned(panels.input.data() + t * width);
+      (passed * in).store_unaligned(panels.output.data() + t * width);
     }
-    scan_states<Arch>(panels, b, c, [&](const wide& at, std::size_t n) {
-      return exp2_small(at * wide::load_unaligned(rate.data() + n * width));
+    scan_states<Arch, at_once>(panels, b, c, [&](const wide& by, std::size_t n) {
+      return exp2_of(by * wide::load_unaligned(rate.data() + n * width));
     });
     for (std::size_t t = 0; t < length; ++t)
-      std::copy_n(panels.output.data() + t * width, count,
-                  out.data() + static_cast<Eigen::Index>(t) * out.outerStride() + first);
+      store_first<Arch>(wide::load_unaligned(panels.output.data() + t * width), row_of(out, t), count);
   }
 }
 
@@ -103,27 +101,31 @@ void state_space_scan(const const_matrix_ref<float>& decay, const const_matrix_r
                       const const_matrix_ref<float>& x, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
                       std::span<const float> skip, matrix_ref<float> out) {
   using wide = batch<float, Arch>;
-  constexpr std::size_t width = lanes<float, Arch>;
+  constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 16 : 8;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());
   const std::size_t head_width = channels / static_cast<std::size_t>(step.cols());
   scan_panels<Arch> panels(length);
   for (std::size_t first = 0; first < channels; first += width) {
     const std::size_t count = std::min(width, channels - first);
+    const auto row_of = [](auto& of, std::size_t r) { return of.data() + static_cast<Eigen::Index>(r) * of.outerStride(); };
+    std::array<std::size_t, width> head;  // of each lane
+    for (std::size_t i = 0; i < width; ++i) head[i] = (first + std::min(i, count - 1)) / head_width;
+    const auto of_heads = [&, one = head.front() == head.back()](const float* values) {
+      if (one) return wide(values[head.front()]);
+      std::array<float, width> each;
+      for (std::size_t i = 0; i < width; ++i) each[i] = values[head[i]];
+      return wide::load_unaligned(each.data());
+    };
+    const wide passed = of_heads(skip.data());
     for (std::size_t t = 0; t < length; ++t) {
-      const float* const decay_row = decay.data() + static_cast<Eigen::Index>(t) * decay.outerStride();
-      const float* const step_row = step.data() + static_cast<Eigen::Index>(t) * step.outerStride();
-      const float* const x_row = x.data() + static_cast<Eigen::Index>(t) * x.outerStride() + first;
-      for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t head = (first + i) / head_width;
-        panels.decay[t * width + i] = decay_row[head];
-        panels.input[t * width + i] = step_row[head] * x_row[i];
-        panels.output[t * width + i] = skip[head] * x_row[i];
-      }
+      const wide in = load_first<Arch>(row_of(x, t) + first, count);
+      of_heads(row_of(decay, t)).store_unaligned(panels.decay.data() + t * width);
+      (of_heads(row_of(step, t)) * in).store_unaligned(panels.input.data() + t * width);
+      (passed * in).store_unaligned(panels.output.data() + t * width);
     }
-    scan_states<Arch>(panels, b, c, [](const wide& at, std::size_t) { return at; });
+    scan_states<Arch, at_once>(panels, b, c, [](const wide& by, std::size_t) { return by; });
     for (std::size_t t = 0; t < length; ++t)
-      std::copy_n(panels.output.data() + t * width, count,
-                  out.data() + static_cast<Eigen::Index>(t) * out.outerStride() + first);
+      store_first<Arch>(wide::load_unaligned(panels.output.data() + t * width), row_of(out, t) + first, count);
   }
 }
 

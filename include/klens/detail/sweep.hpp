@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <klens/detail/simd.hpp>
 #include <limits>
 #include <span>
@@ -29,16 +28,6 @@ class wide_sum {
   double wide_[lanes<float, Arch>] = {};
 };
 
-/// Asks for the cache line 4 KB further on: the processor's own prefetching does not look past a loop this long. Any address
-/// will do.
-inline void fetch_ahead(const float* from) noexcept {
-#if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + 4096));
-#else
-  static_cast<void>(from);
-#endif
-}
-
 /// Runs over rows of equal length n >= 1, a vector of each at a time. The step's own `lanes` gather a block of 64 vectors, in
 /// registers:
 ///   step.whole(lanes, vectors...)   full vectors
@@ -48,14 +37,15 @@ template <class Arch, class Step, class... Rows>
 inline void sweep(Step& step, std::span<const float> first, const Rows&... others) noexcept {
   using vector = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
+  const flush_subnormals quickly;
   const std::size_t whole = first.size() - first.size() % width;
   std::size_t at = 0;
   while (at < whole) {
     const std::size_t end = whole - at < 64 * width ? whole : at + 64 * width;
     typename Step::lanes block;
     for (; at < end; at += width) {
-      fetch_ahead(first.data() + at);
-      (fetch_ahead(others.data() + at), ...);
+      prefetch(first.data() + at, 4096);  // the processor's own prefetching does not look past a loop this long
+      (prefetch(others.data() + at, 4096), ...);
       step.whole(block, vector::load_unaligned(first.data() + at), vector::load_unaligned(others.data() + at)...);
     }
     step.take(block, end);

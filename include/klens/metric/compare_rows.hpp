@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <klens/detail/compare_rows.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/row_damage.hpp>
@@ -21,6 +22,7 @@ namespace klens {
   if (reference.size() != observed.size() || reference.empty())
     throw shape_error{"the reference row has " + std::to_string(reference.size()) + " logits, the observed row " +
                       std::to_string(observed.size()) + "; give as many of each, at least one"};
+  assert(known.top < reference.size());
   return detail::row_comparison{detail::chosen_sweeps(), reference, observed, known}.measure(needs);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <klens/concepts.hpp>
 #include <string_view>
 
@@ -19,7 +20,8 @@ struct delta_ce {
     if (!at.next_token) return {0, 0};
     const double before = static_cast<double>(at.reference[*at.next_token]);
     const double after = static_cast<double>(at.observed[*at.next_token]);
-    return before == after && before < -1e300 ? 0.0 : at.damage.log_partition_change - (after - before);
+    if (before == after && std::isinf(before)) return 0.0;  // masked in both
+    return at.damage.log_partition_change - (after - before);
   }
 };
 static_assert(metric<delta_ce>);

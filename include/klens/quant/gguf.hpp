@@ -22,9 +22,11 @@ namespace klens {
 ///   q8_0   d = |m| / 127, code = w / d to the nearest, halves away from zero, kept = code d
 /// where w / d is w times the rounded 1 / d, in float, and d in it is not yet rounded to fp16.
 /// Edges      Rows of a multiple of 32 columns only. `kept` may be the weights themselves.
-/// Storage    Blocks one after the other: d, then for q4_0 16 bytes, byte i with code i in its lower and code i + 16 in its upper
+/// Storage    Blocks one after the other: d, then for q4_0 16 bytes, byte i with code i in its lower and code i + 16 in its
+/// upper
 ///            half, for q8_0 32 codes of one byte, in two's complement.
-/// Throws     argument_error for other rows; numeric_error for a weight that is not finite and a d too large for fp16 (`kept` or
+/// Throws     argument_error for other rows; numeric_error for a weight that is not finite and a d too large for fp16 (`kept`
+/// or
 ///            `packed` is then unspecified); shape_error where lengths do not fit.
 template <int Bits>
 struct gguf_block {
@@ -51,15 +53,16 @@ struct gguf_block {
   [[gnu::flatten]] void pack(std::span<const float> weights, std::span<std::byte> packed) const {
     detail::expect_length(*this, "packed", packed.size(), bytes(weights.size()));
     expect_blocks(weights.size());
-    detail::for_coded_groups<Arch>(*this, block, weights, [&](std::size_t first, auto group, const detail::group_levels& of, bool) {
-      codes into;
-      detail::write_codes<Arch>(*this, of, group, into);
-      const auto scale = static_cast<half>(of.scale);
-      std::byte* const to = &packed[first / block * block_bytes];
-      std::memcpy(to, &scale, 2);
-      for (std::size_t i = 0; i < block_bytes - 2; ++i)
-        to[2 + i] = static_cast<std::byte>(Bits == 4 ? into.values[i] | into.values[i + block / 2] << 4 : into.values[i]);
-    });
+    detail::for_coded_groups<Arch>(
+        *this, block, weights, [&](std::size_t first, auto group, const detail::group_levels& of, bool) {
+          codes into;
+          detail::write_codes<Arch>(*this, of, group, into);
+          const auto scale = static_cast<half>(of.scale);
+          std::byte* const to = &packed[first / block * block_bytes];
+          std::memcpy(to, &scale, 2);
+          for (std::size_t i = 0; i < block_bytes - 2; ++i)
+            to[2 + i] = static_cast<std::byte>(Bits == 4 ? into.values[i] | into.values[i + block / 2] << 4 : into.values[i]);
+        });
   }
 
   template <class Arch = detail::best_arch>
@@ -96,8 +99,10 @@ struct gguf_block {
           (first_largest_is_negative(weights.subspan(first, block)) ? tile.above[g] : tile.below[g]) -= 1;
     for (std::size_t g = 0; g < groups; g += floats::size) {
       const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
-      const floats up = detail::from_bits(above), down = detail::from_bits(below);
-      const floats scale = Bits == 4 ? xsimd::select(up < down, down, floats(0.0f) - up) / floats(8.0f) : up / floats(127.0f);
+      floats scale = detail::from_bits(above) / floats(127.0f);
+      if constexpr (Bits == 4)  // the bits are compared, so that a NaN is the larger one
+        scale =
+            detail::from_bits(xsimd::select(below > above, below, above ^ integers(~detail::magnitude_bits))) / floats(8.0f);
       scale.store_aligned(tile.divisor + g);
       const floats inverse = floats(1.0f) / scale;
       const auto finite = xsimd::abs(inverse) <= floats(std::numeric_limits<float>::max());

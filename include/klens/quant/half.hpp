@@ -33,11 +33,13 @@ struct short_float {
   [[nodiscard]] static constexpr std::size_t bytes(std::size_t columns) noexcept { return 2 * columns; }
 
   template <class Arch = detail::best_arch>
-  [[gnu::flatten]] weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
+  [[gnu::flatten]] weight_error round_trip(std::span<const float> weights, std::span<float> kept,
+                                           bool streaming = false) const {
     detail::expect_length(*this, "kept", kept.size(), weights.size());
     const bool wide = detail::error_sums<Arch>::are_wide(detail::batch<std::int32_t, Arch>(checked_largest<Arch>(weights)));
     detail::error_sums<Arch> sums;
-    sums.sweep(weights, kept.data(), wide, streaming && detail::can_stream<Arch>(kept.data(), 0), [](const auto& some) { return nearest(some); });
+    sums.sweep(weights, kept.data(), wide, streaming && detail::can_stream<Arch>(kept.data(), 0),
+               [](const auto& some) { return nearest(some); });
     return sums.total();
   }
 

@@ -22,20 +22,20 @@
 
 namespace klens {
 
-/// Any quantizer, klens' own or a user's, as a value. Made from a policy (klens::int4{.group_size = 64}, your_quantizer{}) or from
-/// its name:
+/// Any quantizer, klens' own or a user's, as a value. Made from a policy (klens::int4{.group_size = 64}, your_quantizer{}) or
+/// from its name:
 ///   int<2..8>[-signed|-asym]-<channel|g<columns>>[-s32], fp16, bf16, q4_0, q8_0
 /// Names are canonical: scheme(text).name() gives the same scheme again, and two schemes are equal when their names are.
 /// Copies share the policy, which stays as it was made.
 class scheme {
  public:
   template <class Quantizer>
-    requires(!std::same_as<Quantizer, scheme> && quantizer<Quantizer>)
-  scheme(Quantizer policy) : policy_{std::make_shared<const holder<Quantizer>>(std::move(policy))} {}  // NOLINT: implicit
+  requires(!std::same_as<Quantizer, scheme> && quantizer<Quantizer>) scheme(Quantizer policy)
+      : policy_{std::make_shared<const holder<Quantizer>>(std::move(policy))} {}  // NOLINT: implicit
 
   /// Throws argument_error for an unknown name; the message shows the nearest valid ones.
-  scheme(std::string_view name);                               // NOLINT: implicit
-  scheme(const char* name) : scheme(std::string_view{name}) {}  // NOLINT: implicit
+  scheme(std::string_view name);                                       // NOLINT: implicit
+  scheme(const char* name) : scheme(std::string_view{name}) {}         // NOLINT: implicit
   scheme(const std::string& name) : scheme(std::string_view{name}) {}  // NOLINT: implicit
 
   [[nodiscard]] std::string name() const { return policy_->name(); }
@@ -81,7 +81,10 @@ class scheme {
     bool can_pack() const noexcept override { return packing_quantizer<Quantizer>; }
 
     bool stores(std::size_t columns) const override {
-      if constexpr (requires { { policy.stores(columns) } -> std::convertible_to<bool>; }) return policy.stores(columns);
+      if constexpr (requires {
+                      { policy.stores(columns) } -> std::convertible_to<bool>;
+                    })
+        return policy.stores(columns);
       return true;
     }
     weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming) const override {
@@ -115,13 +118,20 @@ inline constexpr const char* scheme_grammar =
 template <grid Grid>
 [[nodiscard]] scheme make_integer(int bits, std::size_t group_size, scale_kind scale) {
   switch (bits) {
-    case 2: return integer<2, Grid>{group_size, scale};
-    case 3: return integer<3, Grid>{group_size, scale};
-    case 4: return integer<4, Grid>{group_size, scale};
-    case 5: return integer<5, Grid>{group_size, scale};
-    case 6: return integer<6, Grid>{group_size, scale};
-    case 7: return integer<7, Grid>{group_size, scale};
-    default: return integer<8, Grid>{group_size, scale};
+    case 2:
+      return integer<2, Grid>{group_size, scale};
+    case 3:
+      return integer<3, Grid>{group_size, scale};
+    case 4:
+      return integer<4, Grid>{group_size, scale};
+    case 5:
+      return integer<5, Grid>{group_size, scale};
+    case 6:
+      return integer<6, Grid>{group_size, scale};
+    case 7:
+      return integer<7, Grid>{group_size, scale};
+    default:
+      return integer<8, Grid>{group_size, scale};
   }
 }
 
@@ -165,9 +175,11 @@ template <grid Grid>
 /// The valid name that looks most like `text`.
 [[nodiscard]] inline std::string nearest_scheme_name(std::string text) {
   text.resize(std::min<std::size_t>(text.size(), 40));
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   std::string group;  // the number behind the last 'g', where that makes a group
-  for (std::size_t i = text.rfind('g') + 1; i != 0 && i < text.size() && '0' <= text[i] && text[i] <= '9'; ++i) group += text[i];
+  for (std::size_t i = text.rfind('g') + 1; i != 0 && i < text.size() && '0' <= text[i] && text[i] <= '9'; ++i)
+    group += text[i];
   if (!find_scheme("int4-g" + group)) group = "64";
   std::vector<std::string> names{fp16::name(), bf16::name(), q4_0::name(), q8_0::name()};
   for (const char* bits : {"4", "8", "2", "3", "5", "6", "7"})

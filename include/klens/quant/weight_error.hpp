@@ -16,7 +16,8 @@ struct weight_error {
   }
 };
 
-/// Signal to quantization noise of weights, in dB; lower is worse, +inf where nothing changed (also where there are no weights).
+/// Signal to quantization noise of weights, in dB; lower is worse, +inf where nothing changed (also where there are no
+/// weights).
 [[nodiscard]] inline double sqnr_db(const weight_error& of) noexcept {
   return of.squared_error == 0 ? INFINITY : 10 * std::log10(of.energy / of.squared_error);
 }

@@ -23,7 +23,7 @@ struct bootstrap_options {
   double confidence = 0.95;
 };
 
-/// One score for each candidate, by sequence. Lists of the same token set rest on the same sequences and are resampled together.
+/// One score for each candidate, by sequence. Lists of one token set rest on the same sequences and are resampled together.
 struct score_list {
   std::vector<sequence_sums> candidates;
   std::size_t token_set = 0;
@@ -121,7 +121,7 @@ template <class Statistic>
   return found;
 }
 
-/// How stable a ranking is: the Kendall's tau to expect between it and a ranking by as many fresh sequences. NaN with a single one.
+/// How stable a ranking is: the Kendall's tau to expect between it and a ranking by as many fresh sequences; NaN with one.
 ///   The mean tau between two resamples. (Between the ranking itself and one resample only one side would be noisy, and tau too
 ///   high: 0.979 instead of 0.962 at 4 sequences.)
 /// Precision  too high by 0.005 at 4 sequences, 0.001 from 8 on, on a small trained model of 57 layers (docs/theory.md); too

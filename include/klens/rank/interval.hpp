@@ -96,8 +96,8 @@ namespace detail {
 /// Edges      none with fewer than two sequences; width 0 where all agree. Where a sequence is infinite, so is the mean: the
 ///            interval is unbounded on that side, and its other end is that of the finite sequences.
 /// Precision  not exact. A 95 % interval held the mean in 93.5 to 96.5 % of the cases, from 8 sequences of 256 tokens on, for
-///            values whose spread is 0.8 to 6 times their mean, independent or weakly dependent within a sequence; in 90 % where
-///            single tokens or sequences dominate (docs/theory.md has the table).
+///            values whose spread is 0.8 to 6 times their mean, independent or weakly dependent within a sequence; in 90 %
+///            where single tokens or sequences dominate (docs/theory.md has the table).
 /// Source     ratio estimator, sequences as clusters: W. G. Cochran, Sampling Techniques (1977), chapters 6 and 9; skewness:
 ///            P. Hall, J. R. Statist. Soc. B 54 (1992) 221-228.
 [[nodiscard]] inline std::optional<interval> mean_interval(sequence_sums by_sequence, double confidence = 0.95,

@@ -32,8 +32,8 @@ template <class Values, class Projection>
 
 /// Spearman's rho between two lists of scores: the correlation of their ranks, equal scores sharing their mid-rank.
 /// Shapes     two lists of the same length.
-/// Edges      as kendall_tau: NaN candidates are left out and counted, infinities are extreme scores, NaN where a list is constant
-///            or fewer than two candidates have both scores.
+/// Edges      as kendall_tau: NaN candidates are left out and counted, infinities are extreme scores, NaN where a list is
+///            constant or fewer than two candidates have both scores.
 /// Throws     shape_error.
 /// Precision  the sums are exact up to 10^5 candidates; O(n log n).
 /// Source     C. Spearman, Amer. J. Psychol. 15 (1904); mid-ranks: M. G. Kendall, Rank Correlation Methods (1948), chapter 3.

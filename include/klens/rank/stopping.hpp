@@ -68,11 +68,11 @@ struct exhaustive {
 
 /// Which are the `count` worst? A candidate leaves as soon as its side is settled: the chance that the whole calibration set
 /// would put it on the other side is at most 1 - confidence, over all looks together.
-/// Precision  on a small trained model (57 layers, 32 sequences, 99 %) no more than 0.1 % of the layers left on the wrong side. The
-///            t tests assume roughly normal sequence means: of candidates nearly all tied, with noise that differs among them
-///            by a factor of ten and more, 2 % did (docs/theory.md).
-/// Source     paired t tests against the boundary, with variances as in moderated_variance.hpp and the error spent over looks as in
-///            error_to_spend.
+/// Precision  on a small trained model (57 layers, 32 sequences, 99 %) no more than 0.1 % of the layers left on the wrong side.
+///            The t tests assume roughly normal sequence means: of candidates nearly all tied, with noise that differs among
+///            them by a factor of ten and more, 2 % did (docs/theory.md).
+/// Source     paired t tests against the boundary, with variances as in moderated_variance.hpp and the error spent over looks
+///            as in error_to_spend.
 struct top {
   std::size_t count = 10;
 

@@ -15,8 +15,8 @@ namespace klens {
 /// The share of the `count` largest scores of one list that are among the `count` largest of the other. Turn the sign of lists
 /// in which small is worse.
 /// Shapes     two lists of the same length.
-/// Edges      NaN candidates are left out and counted, as in kendall_tau; NaN where count is 0 or exceeds what is left. Where equal
-///            scores compete for the last seats each has its share of them: the mean over all ways to draw lots.
+/// Edges      NaN candidates are left out and counted, as in kendall_tau; NaN where count is 0 or exceeds what is left. Where
+///            equal scores compete for the last seats each has its share of them: the mean over all ways to draw lots.
 /// Throws     shape_error.
 [[nodiscard]] inline agreement top_overlap(std::span<const double> a, std::span<const double> b, std::size_t count) {
   const auto both = detail::scored_in_both("top_overlap", a, b);

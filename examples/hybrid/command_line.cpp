@@ -1,0 +1,110 @@
+#include "command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr int exit_bad_input = 2;
+constexpr int exit_interrupted = 130;  // as shells say of SIGINT
+
+void add_run_options(CLI::App& command, hybrid::run_arguments& run) {
+  run.threads = std::max(1u, std::thread::hardware_concurrency());
+  command.add_option("MODEL", run.model, "folder in Hugging Face format: config.json and safetensors")->required();
+  command.add_option("--tokens", run.tokens.file, "safetensors with input_ids, [n] or [batch, length]")->required();
+  command.add_option("--sequences", run.tokens.sequences, "how many sequences");
+  command.add_option("--length", run.tokens.length, "tokens in a sequence");
+  command.add_option("--first", run.tokens.first, "tokens of the file to skip")->capture_default_str();
+  command.add_option("--threads", run.threads, "results do not depend on it")->check(CLI::Range(1, 1024))->capture_default_str();
+  command.add_option("--batch", run.batch, "sequences that go through the model together; scores do not depend on it, but for --stop, which looks after each batch (default: 4, with --stop 2)")
+      ->check(CLI::Range(1, 1 << 20));
+}
+
+// The first line of a message: errors are one line, whatever a library below put into it.
+std::string one_line(std::string message) {
+  message.erase(std::min(message.find('\n'), message.size()));
+  return message;
+}
+
+}  // namespace
+
+int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
+  CLI::App app{"klens ranks the layers of a language model by what quantization does to its output: forward passes alone"};
+  app.set_version_flag("--version", "klens " KLENS_VERSION);
+  app.require_subcommand(1);
+
+  hybrid::rank_arguments rank;
+  CLI::App& rank_command = *app.add_subcommand("rank", "score every layer under every scheme, worst first");
+  add_run_options(rank_command, rank.run);
+  rank_command.add_option("--schemes", rank.schemes, "ways to store a layer, with commas between them")->capture_default_str();
+  rank_command.add_option("--metrics", rank.metrics, "with commas between them")->capture_default_str();
+  rank_command.add_option("--sort", rank.sort, "the metric to rank by")->capture_default_str();
+  rank_command.add_option("--layers", rank.layers, "only layers in whose names this regular expression is found");
+  rank_command.add_option("--output", rank.output, "write scores.json here");
+  rank_command.add_option("--stop", rank.stop, "exhaustive, top:K, split:SHARE, order:TAU, budget:FORWARDS or budget:SECONDSs")
+      ->capture_default_str();
+  rank_command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")->capture_default_str();
+  rank_command.add_option("--positions", rank.positions, "measure at so many positions drawn across all sequences; 0: at all");
+  rank_command.add_option("--seed", rank.seed, "of that draw")->capture_default_str();
+  rank_command.add_option("--from", rank.from, "reference: quantize one layer; quantized: also quantize all and restore one")
+      ->check(CLI::IsMember({"reference", "quantized"}))
+      ->capture_default_str();
+  rank_command.add_option("--checkpoint", rank.checkpoint, "written after every batch; a scan that finds its own goes on from there");
+  rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
+  rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
+  int exit_code = 0;
+  rank_command.callback([&] { exit_code = rank_with(rank) ? 0 : exit_interrupted; });
+
+  hybrid::run_arguments evaluate;
+  CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
+  add_run_options(evaluate_command, evaluate);
+  evaluate_command.callback([&] { hybrid::evaluate(evaluate); });
+
+  hybrid::run_arguments logits;
+  std::filesystem::path logits_output;
+  CLI::App& logits_command = *app.add_subcommand("logits", "write the logits of the tokens: f32 [batch, length, vocabulary]");
+  add_run_options(logits_command, logits);
+  logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
+  logits_command.callback([&] { hybrid::logits(logits, logits_output); });
+
+  std::filesystem::path layers_model;
+  bool layers_json = false, layers_split = false;
+  CLI::App& layers_command = *app.add_subcommand("layers", "list the weight matrices that can be quantized");
+  layers_command.add_option("MODEL", layers_model, "folder in Hugging Face format")->required();
+  layers_command.add_flag("--json", layers_json, "as JSON instead of a table");
+  layers_command.callback([&] { hybrid::layers(layers_model, layers_json, layers_split); });
+
+  layers_command.add_flag("--split-fused", layers_split, "the parts of fused projections instead of the whole");
+
+  std::vector<std::filesystem::path> merge_parts;
+  std::filesystem::path merge_output;
+  std::string merge_sort = "kl";
+  CLI::App& merge_command = *app.add_subcommand("merge", "join the scores of scans of one model over disjoint tokens");
+  merge_command.add_option("SCORES", merge_parts, "scores.json files, in the order of their tokens")->required()->expected(2, 1 << 20);
+  merge_command.add_option("--output", merge_output, "write the joint scores.json here");
+  merge_command.add_option("--sort", merge_sort, "the metric to rank by")->capture_default_str();
+  merge_command.callback([&] { hybrid::merge(merge_parts, merge_output, merge_sort); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help_or_version) {
+    return app.exit(help_or_version);
+  } catch (const CLI::ParseError& caught) {
+    std::fprintf(stderr, "klens: %s (klens --help tells more)\n", one_line(caught.what()).c_str());
+    return exit_bad_input;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "klens: out of memory; try a smaller --batch, --length or model\n");
+    return exit_bad_input;
+  } catch (const std::exception& caught) {
+    std::fprintf(stderr, "klens: %s\n", one_line(caught.what()).c_str());
+    return exit_bad_input;
+  }
+  return exit_code;
+}
