@@ -35,7 +35,7 @@ with_cmake() {
   local folder=build/$1 status=0
   cmake --preset "$2" -B "$folder" "${@:3}" || return
   cmake --build "$folder" -j "$(nproc)" -- -k 0 || status=1
-  ctest --test-dir "$folder" -j "$(nproc)" --timeout 300 --output-on-failure || status=1
+  ctest --test-dir "$folder" -j "$(nproc)" --timeout 900 --output-on-failure || status=1
   return $status
 }
 

@@ -33,6 +33,23 @@ row random_row(unsigned seed, std::size_t n, float scale = 2) {
   return x;
 }
 
+int exact_sweeps = 0;
+
+klens::detail::pair_sums counting(klens::detail::care how, row_sums needs, std::span<const float> x, std::span<const float> y,
+                                  const klens::detail::anchor& from, std::size_t top) noexcept {
+  exact_sweeps += how == klens::detail::care::exact ? 1 : 0;
+  return klens::detail::chosen_sweeps().compare(how, needs, x, y, from, top);
+}
+
+/// How many of the slow, careful sweeps a comparison took.
+int careful_sweeps(const row& x, const row& y, row_sums needs) {
+  exact_sweeps = 0;
+  const klens::detail::row_sweeps sweeps{klens::detail::chosen_sweeps().describe, counting};
+  const klens::reference_row known = klens::detail::describe_reference(sweeps, x);
+  (void)klens::detail::row_comparison{sweeps, x, y, known}.measure(needs);
+  return exact_sweeps;
+}
+
 void expect_no_damage(const row& x, const row& y) {
   const klens::row_damage same = compare(x, y);
   CHECK(same.kl == 0);
@@ -266,4 +283,23 @@ TEST_CASE("squares too large for float") {
   CHECK(damage.squared_error == near{4e50, 1e-6});
   CHECK_FALSE(damage.same_top);
   CHECK(compare(x, y).kl == near{1e25, 1e-6});
+}
+
+TEST_CASE("what layers do to logits takes one sweep, with masks that both rows share as well") {
+  constexpr row_sums without_js = row_sums::kl | row_sums::reverse_kl | row_sums::squared_error | row_sums::same_top;
+  for (const std::size_t n : {31, 1000, 2048})
+    for (const float by : {1e-4f, 1e-2f, 0.3f}) {
+      CAPTURE(n);
+      CAPTURE(by);
+      row x = random_row(9, n), y = random_row(10, n, by);
+      for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
+      for (const row_sums needs : {row_sums::none, row_sums::kl, row_sums::squared_error, without_js})
+        CHECK(careful_sweeps(x, y, needs) == 0);
+      CHECK(careful_sweeps(x, y, everything) == 1);  // Jensen-Shannon has its own
+      for (std::size_t i = 3 * n / 4; i < n; ++i) x[i] = y[i] = -infinity;
+      CHECK(careful_sweeps(x, y, row_sums::kl) == 0);
+      CHECK(careful_sweeps(x, y, without_js) == 0);
+      y[n - 1] = 0;
+      CHECK(careful_sweeps(x, y, without_js) == 1);
+    }
 }

@@ -101,3 +101,16 @@ TEST_CASE("worst follows the metric's direction, in its unit") {
   CHECK(seen.worst_position() == 1);
   CHECK(seen.mean() == near{10 * std::log10(55.0), 1e-15});
 }
+
+TEST_CASE("of equally bad positions the smallest is named, in whatever order they come") {
+  klens::totals<klens::kl> early, late;
+  early.add(7.0, 3);
+  late.add(7.0, 5);
+  late.add(7.0, 4);
+  CHECK(late.worst_position() == 4);
+  klens::totals<klens::kl> merged = late;
+  merged.merge(early);
+  CHECK(merged.worst_position() == 3);
+  early.merge(late);
+  CHECK(early.worst_position() == 3);
+}

@@ -76,7 +76,7 @@ TEST_CASE("theory 2.3: the noise of the next token has variance V, about 2 KL") 
   }
 }
 
-TEST_CASE("theory 2.3: KL is the change in cross entropy, Rao-Blackwellized: same mean, less variance") {
+TEST_CASE("theory 2.3 and 2.4: KL is the change in cross entropy, Rao-Blackwellized: same mean, less variance") {
   // Positions drawn from the real rows, next tokens drawn from P: the law of total variance, by simulation.
   klens::detail::random_stream random{23};
   const rows reference = real_logits("reference"), observed = real_logits("int4_a");

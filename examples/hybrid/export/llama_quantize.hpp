@@ -27,11 +27,13 @@ namespace klens {
   return "blk." + match[1].str() + "." + kind->second + (match[3].matched ? "_exps" : "");
 }
 
-/// The file that llama-quantize takes as --tensor-type-file: one anchored pattern in lower case for each tensor, and a last one
-/// that keeps all other tensors in f16. Experts of a block are one tensor there and need one scheme. With `tied_head`, lm_head
-/// is the embedding. Stores     q4_0, q8_0 (rows of a multiple of 32), fp16, bf16. Throws     argument_error for any other
-/// scheme, other rows, experts that differ, and names that no tensor has. Checked    llama.cpp's llama-quantize as in
-/// llama-cpp-python 0.3.36.
+/// The file that llama-quantize takes as --tensor-type-file: one anchored pattern in lower case for each tensor, and a last
+/// one that keeps all other tensors in f16. Experts of a block are one tensor there and need one scheme. With `tied_head`,
+/// lm_head is the embedding.
+/// Stores     q4_0, q8_0 (rows of a multiple of 32), fp16, bf16.
+/// Throws     argument_error for any other scheme, other rows, experts that differ, and names that no tensor has.
+/// Checked    not by running it: against the option's source as in llama-cpp-python 0.3.36, and the tensor names of
+///            converted jamba and falcon_h1 models.
 [[nodiscard]] inline exported export_llama_quantize(std::span<const stored_layer> layers, bool tied_head) {
   std::map<std::string, const stored_layer*> tensors;
   std::string text, listed;

@@ -9,11 +9,13 @@
 
 namespace klens {
 
-/// A Python module whose compress(model) lets NNCF's compress_weights store a plan: one pass for each scheme, in which every
-/// node but those of its layers is in the ignored scope. Node names are those of OpenVINO and ONNX models made from PyTorch;
-/// with `tied_head`, lm_head means the embedding too. Stores     int4-signed, int4-asym in groups or channels,
-/// int8-signed-channel, int8-asym-channel; fp16 and bf16 are left alone. Throws     argument_error for any other scheme, and
-/// for groups that do not divide the columns. Checked    nncf 3.4.0 with openvino 2026.4.1.
+/// A Python module whose compress(model) lets NNCF's compress_weights store a plan: one pass for each scheme, in which all
+/// nodes but those of its layers are in the ignored scope. Node names are those of OpenVINO and ONNX models made from
+/// PyTorch; with `tied_head`, lm_head means the embedding too.
+/// Stores     int4-signed, int4-asym in groups or channels, int8-signed-channel, int8-asym-channel; fp16 and bf16 are left
+///            alone.
+/// Throws     argument_error for any other scheme, and for groups that do not divide the columns.
+/// Checked    nncf 3.4.0 with openvino 2026.4.1 and onnx 1.23.2.
 [[nodiscard]] inline exported export_nncf(std::span<const stored_layer> layers, bool tied_head) {
   std::map<std::string, std::vector<std::string>> patterns;
   for (const stored_layer& each : layers) {

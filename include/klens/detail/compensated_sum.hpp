@@ -14,7 +14,7 @@ class compensated_sum {
     const double of_term = sum - sum_;
     const double rest = (sum_ - (sum - of_term)) + (term - of_term);
     sum_ = sum;
-    if (std::isfinite(sum)) rest_ += rest;
+    rest_ += rest;
   }
   void add(const compensated_sum& other) noexcept {
     add(other.sum_);

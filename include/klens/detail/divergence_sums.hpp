@@ -21,26 +21,21 @@ struct divergence_sums {
 
   divergence_sums(double drift, double change, double of_phi, double of_psi) noexcept
       : mu(drift), s(change), phi(of_phi), psi(of_psi) {
-    if (s > 1) {
-      kl = std::max(0.0, std::log1p(s) - mu);
-      reverse_kl = std::max(0.0, (psi + s) / (1 + s) - std::log1p(s));
-    } else {
-      const double curvature = log1p_minus(s);  // <= 0
-      kl = std::max(0.0, phi + curvature);
-      reverse_kl = std::max(0.0, psi / (1 + s) - curvature - s * s / (1 + s));
-    }
+    const double curvature = log1p_minus(s);  // <= 0
+    kl = std::max(0.0, phi + curvature);
+    reverse_kl = std::max(0.0, psi / (1 + s) - curvature - s * s / (1 + s));
   }
 
-  /// Whether float lanes cost no more than a few 1e-6 of either result: neither by cancellation between its terms, nor, where the
-  /// rows differ by a large common shift, by the rounding of y - x. `others` is the reference's mass beside its top token.
+  /// Whether float lanes cost no more than a few 1e-6 of either result: neither by cancellation between its terms, nor, where
+  /// the rows differ by a large common shift, by the rounding of y - x. `others` is the reference's mass beside its top token.
   [[nodiscard]] bool trustworthy(double shift, double others) const noexcept {
     if (!std::isfinite(phi) || !std::isfinite(psi) || !std::isfinite(s) || s <= -1) return false;
     const double spread = std::sqrt(2 * phi);
     const double path = std::min(spread + phi, 2 * std::log(2 + s) - mu);  // E|d| at most, whose rounding mu inherits
-    const double of_s = path + phi;
-    const double forward = s > 1 ? path + of_s / (1 + s) : phi + std::abs(s) / (1 + s) * of_s;
-    const double backward = psi / (1 + s) + std::abs(psi + s) / ((1 + s) * (1 + s)) * of_s;
-    const double of_difference = std::abs(shift) * 0x1p-24 * std::sqrt(others);  // root mean square of the rounding of d, at most
+    const double forward = (phi + std::abs(s) * path) / (1 + s);
+    const double backward = psi / (1 + s) + std::abs(psi + s) / ((1 + s) * (1 + s)) * (path + phi);
+    const double of_difference =
+        std::abs(shift) * 0x1p-24 * std::sqrt(others);  // root mean square of the rounding of d, at most
     const double by_shift = of_difference * std::min(of_difference + spread, 2.0);
     const auto exact_enough = [&](double result, double roundings) {  // the rounding of a float sum is 2^-23
       return roundings <= 16 * result && (by_shift <= 4e-6 * result || by_shift <= 1e-16);

@@ -19,12 +19,11 @@ template <class Batch>
   const Batch shifter(12582912.f);                      // 1.5 * 2^23: the low bits of the sum are round(x)
   const Batch shifted = x + shifter;
   const Batch f = x - (shifted - shifter);
-  Batch p(0.00015353362f);
-  p = xsimd::fma(p, f, Batch(0.0013398875f));
-  p = xsimd::fma(p, f, Batch(0.009618437f));
-  p = xsimd::fma(p, f, Batch(0.055503324f));
-  p = xsimd::fma(p, f, Batch(0.24022648f));
-  p = xsimd::fma(p, f, Batch(0.6931472f));
+  Batch p(0.0013264727f);
+  p = xsimd::fma(p, f, Batch(0.009671513f));
+  p = xsimd::fma(p, f, Batch(0.055507336f));
+  p = xsimd::fma(p, f, Batch(0.24022242f));
+  p = xsimd::fma(p, f, Batch(0.693147f));
   p = xsimd::fma(p, f, Batch(1.f));
   return from_bits(bits_of(p) + (bits_of(shifted) << 23));
 }

@@ -104,11 +104,12 @@ template <class Arch>
   return storable;
 }
 
-/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec says what groups are stored
-/// with:
-///   has_sign                   whether it wants to know how far a group reaches above and below 0, or its magnitude only
-///   prepare<Arch>(tile, groups, row)  from above and below to the levels, for all groups of a tile at once (groups that are
-///   not there are 0) largest_scale()            what can be stored; limit_text() says why and what to do, name() who
+/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec says what groups are
+/// stored with:
+///   has_sign         whether it wants to know how far a group reaches above and below 0, or its magnitude only
+///   prepare<Arch>(tile, groups, row)
+///                    from above and below to the levels, for all groups of a tile at once (what is not there is 0)
+///   largest_scale()  what can be stored; limit_text() says why and what to do, name() who
 template <class Arch, class Codec, class Body>
 inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::span<const float> row, const Body& body) {
   if (row.empty()) return;

@@ -9,7 +9,8 @@
 
 namespace klens::detail {
 
-/// The widest instruction set that the compiler's flags allow. Kernels are templates on it, so that one binary can hold several.
+/// The widest instruction set that the compiler's flags allow. Kernels are templates on it, so that one binary can hold
+/// several.
 using best_arch = xsimd::default_arch;
 
 template <class T, class Arch = best_arch>
@@ -44,12 +45,14 @@ template <class Arch>
 /// The same for any count <= lanes.
 template <class Arch>
 [[nodiscard]] inline batch<float, Arch> load_first(const float* from, std::size_t count) noexcept {
-  if (count < lanes<float, Arch>) [[unlikely]] return load_some<Arch>(from, count);
+  if (count < lanes<float, Arch>) [[unlikely]]
+    return load_some<Arch>(from, count);
   return batch<float, Arch>::load_unaligned(from);
 }
 template <class Arch>
 inline void store_first(const batch<float, Arch>& values, float* to, std::size_t count) noexcept {
-  if (count < lanes<float, Arch>) [[unlikely]] return store_some(values, to, count);
+  if (count < lanes<float, Arch>) [[unlikely]]
+    return store_some(values, to, count);
   values.store_unaligned(to);
 }
 
@@ -85,10 +88,13 @@ template <unsigned Distance, class Arch>
   return bits_of(xsimd::swizzle(from_bits(values), partners));
 }
 
+/// As many vectors as each of them has lanes. (A name of its own: clang 14 cannot parse the type as a parameter's.)
+template <class Arch>
+using all_lanes_of = batch<std::int32_t, Arch>[lanes<std::int32_t, Arch>];
+
 /// Lane i of the result is the largest element of vectors[i]. (Overwrites them.)
 template <class Arch, unsigned Distance = 1>
-[[nodiscard]] inline batch<std::int32_t, Arch> largest_of_each(
-    batch<std::int32_t, Arch> (&vectors)[lanes<std::int32_t, Arch>]) noexcept {
+[[nodiscard]] inline batch<std::int32_t, Arch> largest_of_each(all_lanes_of<Arch>& vectors) noexcept {
   using integers = batch<std::int32_t, Arch>;
   if constexpr (Distance == integers::size) {
     return vectors[0];
@@ -122,8 +128,8 @@ template <class Arch>
   return values;
 }
 
-/// Asks for memory that will be read soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next row): a
-/// place that does not exist is not touched.
+/// Asks for memory that will be read soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next
+/// row): a place that does not exist is not touched.
 inline void prefetch(const float* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);

@@ -22,12 +22,11 @@ namespace klens {
 ///   q8_0   d = |m| / 127, code = w / d to the nearest, halves away from zero, kept = code d
 /// where w / d is w times the rounded 1 / d, in float, and d in it is not yet rounded to fp16.
 /// Edges      Rows of a multiple of 32 columns only. `kept` may be the weights themselves.
-/// Storage    Blocks one after the other: d, then for q4_0 16 bytes, byte i with code i in its lower and code i + 16 in its
-/// upper
-///            half, for q8_0 32 codes of one byte, in two's complement.
-/// Throws     argument_error for other rows; numeric_error for a weight that is not finite and a d too large for fp16 (`kept`
-/// or
-///            `packed` is then unspecified); shape_error where lengths do not fit.
+/// Storage    Blocks one after the other: d, then for q4_0 16 bytes, byte i with code i in its lower half and code i + 16 in
+///            its upper half, for q8_0 32 codes of one byte, in two's complement.
+/// Throws     argument_error for other rows; numeric_error for a weight that is not finite and for a d too large for fp16
+///            (`kept` or `packed` is then unspecified); shape_error where lengths do not fit.
+/// Source     ggml's reference quantization (quantize_row_q4_0_ref, quantize_row_q8_0_ref).
 template <int Bits>
 struct gguf_block {
   static_assert(Bits == 4 || Bits == 8);

@@ -22,8 +22,7 @@ namespace klens {
 ///            4-bit codes in a byte the first is the lower half. Codes are in two's complement, for asym unsigned. Scales are
 ///            little-endian fp16 or f32, one a group, without alignment. Zero points are a stream like the codes.
 /// Throws     numeric_error for a weight that is not finite and for a scale too large for its storage (`kept` or `packed` is
-/// then
-///            unspecified); shape_error where lengths do not fit.
+///            then unspecified); shape_error where lengths do not fit.
 /// Source     absmax: arXiv 2604.13440. signed and asym: what NNCF stores as *_SYM and *_ASYM.
 template <int Bits, grid Grid = grid::absmax>
 struct integer {

@@ -23,8 +23,7 @@ struct round_trip_options {
 /// Shapes     weights and kept [out x in]; they may be the same matrix.
 /// Result     the same bits for any number of threads.
 /// Throws     shape_error; argument_error where the scheme cannot store such rows; numeric_error, naming the row, where it
-/// cannot
-///            store these weights (`kept` is then unspecified).
+///            cannot store these weights (`kept` is then unspecified).
 template <quantizer Quantizer>
 weight_error round_trip(const Quantizer& scheme, const_matrix_ref<float> weights, matrix_ref<float> kept,
                         const round_trip_options& options = {}) {

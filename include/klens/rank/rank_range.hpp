@@ -40,6 +40,8 @@ struct rank_range {
   return ranges;
 }
 
+std::vector<rank_range> rank_ranges(const scores&&, std::string_view, std::string_view) = delete;  // ranges point into it
+
 /// Layers that two scans of the same candidates rank differently beyond their intervals, as where interactions matter: one scan
 /// from the reference, one from the quantized model.
 [[nodiscard]] inline std::vector<std::string> ranked_differently(const scores& first, const scores& second, std::string_view metric,

@@ -45,5 +45,6 @@ struct ranking {
   result.stability = expected_tau(sums, options);
   return result;
 }
+ranking ranking_of(const scores&&, std::string_view, std::string_view, const bootstrap_options& = {}) = delete;  // places point into it
 
 }  // namespace klens

@@ -108,7 +108,7 @@ struct scores {
 
   /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing about
   /// damage (output_unchanged, not_measured) come last.
-  [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const {
+  [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const& {
     const std::size_t m = index_of(metric_name);
     const auto says_nothing = [](const layer_score& each) {
       return each.result == outcome::output_unchanged || each.result == outcome::not_measured;
@@ -123,6 +123,8 @@ struct scores {
     return order;
   }
 
+  std::vector<const layer_score*> ranked(std::string_view) const&& = delete;  // the candidates would be gone
+
   /// exp(mean negative log likelihood) of a candidate on the tokens that it was measured on; NaN unless delta_ce was measured.
   [[nodiscard]] double perplexity(const layer_score& candidate) const {
     for (std::size_t m = 0; m < metrics.size(); ++m)
@@ -132,7 +134,7 @@ struct scores {
   }
 
   /// The candidate of that layer and scheme, or nullptr.
-  [[nodiscard]] const layer_score* find(std::string_view layer_name, std::string_view scheme_name) const noexcept {
+  [[nodiscard]] const layer_score* find(std::string_view layer_name, std::string_view scheme_name) const& noexcept {
     for (const layer_score& each : candidates)
       if (each.layer == layer_name && each.scheme == scheme_name) return &each;
     return nullptr;

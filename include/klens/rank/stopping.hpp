@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdio>
 #include <functional>
@@ -136,8 +137,11 @@ class any_stopping_rule {
  public:
   std::string name = exhaustive{}.name();
 
-  template <stopping_rule Rule>
-  requires requires(const Rule& rule) { std::string{rule.name()}; }
+  template <class Rule>
+  requires(!std::same_as<Rule, any_stopping_rule>)  // or clang asks forever whether a copy of one is a rule
+      && stopping_rule<Rule>&& requires(const Rule& rule) {
+    std::string{rule.name()};
+  }
   any_stopping_rule(Rule rule) : name{rule.name()}, rule_{std::move(rule)} {}  // NOLINT: a rule is any rule
   any_stopping_rule() : any_stopping_rule{exhaustive{}} {}
 

@@ -1,0 +1,74 @@
+#include <klens/rank/merge.hpp>
+
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <klens/rank/rank_layers.hpp>
+
+#include "support/toy_model.hpp"
+
+namespace {
+
+// The toy model on some of its sequences.
+struct part_of_toy : support::toy_model {
+  std::size_t first = 0;
+  [[nodiscard]] klens::matrix<float> operator()() { return all_logits().middleRows(static_cast<Eigen::Index>(first * length), rows()); }
+  [[nodiscard]] Eigen::Index rows() const { return static_cast<Eigen::Index>(taken * length); }
+  std::size_t taken = 6;
+};
+
+klens::scores scan(std::size_t first, std::size_t taken, const std::vector<klens::any_metric>& metrics = klens::all_metrics(),
+                   klens::any_stopping_rule stop = {}) {
+  part_of_toy model;
+  model.first = first;
+  model.taken = taken;
+  auto layers = model.layers();
+  for (klens::layer& each : layers) each.stage = 0;
+  klens::rank_options options;
+  options.sequence_length = model.length;
+  options.stop = std::move(stop);
+  const auto tokens = model.tokens();
+  options.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(first * model.length),
+                        tokens.begin() + static_cast<std::ptrdiff_t>((first + taken) * model.length));
+  const auto forward = [&model] { return model(); };
+  return klens::rank_layers(layers, forward, {"int4-channel", "int8-channel"}, metrics, options);
+}
+
+bool same_bits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
+
+}  // namespace
+
+TEST_CASE("merge: parts give what one scan over all gives, bit for bit") {
+  const klens::scores whole = scan(0, 6);
+  const klens::scores joint = klens::merge(klens::merge(scan(0, 1), scan(1, 3)), scan(4, 2));
+  CHECK(joint.sequences == 6);
+  CHECK(joint.positions == 30);
+  CHECK(same_bits(joint.reference.nll(), whole.reference.nll()));
+  for (std::size_t c = 0; c < whole.candidates.size(); ++c) {
+    CHECK(joint.candidates[c].positions == 30);
+    for (std::size_t m = 0; m < whole.metrics.size(); ++m) {
+      const klens::metric_score &a = joint.candidates[c].metrics[m], &b = whole.candidates[c].metrics[m];
+      CHECK(same_bits(a.mean, b.mean));
+      CHECK(same_bits(a.low, b.low));
+      CHECK(same_bits(a.high, b.high));
+      CHECK(same_bits(a.worst, b.worst));
+      CHECK(a.worst_position == b.worst_position);
+    }
+  }
+  CHECK(std::abs(joint.cost.forwards - whole.cost.forwards) < 1e-12);
+}
+
+TEST_CASE("merge: scans that do not belong together are refused") {
+  const klens::scores one = scan(0, 2);
+  CHECK_THROWS_WITH_AS((void)klens::merge(one, scan(2, 2, {klens::kl{}})), doctest::Contains("metrics differ"), klens::argument_error);
+  klens::scores other = scan(2, 2);
+  other.candidates.pop_back();
+  CHECK_THROWS_WITH_AS((void)klens::merge(one, other), doctest::Contains("layers or schemes differ"), klens::argument_error);
+  other = scan(2, 2);
+  other.complete = false;
+  CHECK_THROWS_WITH_AS((void)klens::merge(one, other), doctest::Contains("interrupted"), klens::argument_error);
+  other = scan(2, 2);
+  other.candidates[1].place = klens::standing::below;
+  CHECK_THROWS_WITH_AS((void)klens::merge(one, other), doctest::Contains("early"), klens::argument_error);
+}
