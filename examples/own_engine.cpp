@@ -1,4 +1,5 @@
-// An engine of one's own: fp16 weights that only load and store can reach, a forward that hands out one batch at a time, progress.
+// An engine of one's own: fp16 weights that only load and store can reach, a forward that hands out one batch at a time,
+// progress.
 #include <cstdio>
 #include <klens/klens.hpp>
 #include <vector>
@@ -7,11 +8,17 @@ struct engine {  // y = W x, W kept as fp16 in column order: no row-major float 
   std::vector<klens::half> weights = std::vector<klens::half>(6 * 4);
   std::vector<klens::matrix<float>> batches;  // [tokens x 4] each
 
-  [[nodiscard]] klens::half& weight(Eigen::Index row, Eigen::Index column) { return weights[static_cast<std::size_t>(column * 6 + row)]; }
+  [[nodiscard]] klens::half& weight(Eigen::Index row, Eigen::Index column) {
+    return weights[static_cast<std::size_t>(column * 6 + row)];
+  }
   klens::layer as_layer() {
     return {"engine.weight", 6, 4,
-            [this](klens::matrix_ref<float> into) { for (int i = 0; i < 24; ++i) into(i / 4, i % 4) = static_cast<float>(weight(i / 4, i % 4)); },
-            [this](klens::const_matrix_ref<float> from) { for (int i = 0; i < 24; ++i) weight(i / 4, i % 4) = klens::half(from(i / 4, i % 4)); }};
+            [this](klens::matrix_ref<float> into) {
+              for (int i = 0; i < 24; ++i) into(i / 4, i % 4) = static_cast<float>(weight(i / 4, i % 4));
+            },
+            [this](klens::const_matrix_ref<float> from) {
+              for (int i = 0; i < 24; ++i) weight(i / 4, i % 4) = klens::half(from(i / 4, i % 4));
+            }};
   }
   klens::matrix<float> operator()(std::size_t batch) {
     klens::matrix<float> w(6, 4);
@@ -34,6 +41,6 @@ int main() {
   };
   const auto scores = klens::rank_layers(layers, mine, {"int4-channel"}, {klens::kl{}, klens::sqnr{}}, options);
   const klens::layer_score& only = scores.candidates[0];
-  std::printf("%s: %.5f nats/token (95 %%: %.5f to %.5f), %.1f dB\n", only.layer.c_str(), only.metrics[0].mean, only.metrics[0].low,
-              only.metrics[0].high, only.metrics[1].mean);
+  std::printf("%s: %.5f nats/token (95 %%: %.5f to %.5f), %.1f dB\n", only.layer.c_str(), only.metrics[0].mean,
+              only.metrics[0].low, only.metrics[0].high, only.metrics[1].mean);
 }

@@ -18,12 +18,12 @@ static_assert(klens::quantizer<sign_only>);
 
 int main() {
   klens::matrix<float> even{{1, -1, 1, -1}, {1, 1, -1, -1}}, uneven{{4, -1, 0.5f, 0}, {0, 0.25f, -3, 2}};  // [vocabulary x in]
-  const klens::matrix<float> x{{1, 0.5f, -1, 0.25f}, {0, 1, 1, 1}};                                       // [tokens x in]
+  const klens::matrix<float> x{{1, 0.5f, -1, 0.25f}, {0, 1, 1, 1}};                                        // [tokens x in]
   std::vector<klens::layer> layers{{"even", even}, {"uneven", uneven}};
   const auto forward = [&]() -> klens::matrix<float> { return x * (even + uneven).transpose(); };
 
   const auto scores = klens::rank_layers(layers, forward, {sign_only{}, "int4-channel"});
   for (const klens::layer_score* each : scores.ranked("kl"))
-    std::printf("%-6s %-12s %3d bytes  %.5f nats/token\n", each->layer.c_str(), each->scheme.c_str(), static_cast<int>(each->bytes),
-                each->metrics[0].mean);
+    std::printf("%-6s %-12s %3d bytes  %.5f nats/token\n", each->layer.c_str(), each->scheme.c_str(),
+                static_cast<int>(each->bytes), each->metrics[0].mean);
 }

@@ -15,15 +15,20 @@ namespace {
 constexpr int exit_bad_input = 2;
 constexpr int exit_interrupted = 130;  // as shells say of SIGINT
 
-void add_run_options(CLI::App& command, hybrid::run_arguments& run) {
+void add_run_options(CLI::App& command, hybrid::run_arguments& run, const char* tokens = "--tokens") {
   run.threads = std::max(1u, std::thread::hardware_concurrency());
   command.add_option("MODEL", run.model, "folder in Hugging Face format: config.json and safetensors")->required();
-  command.add_option("--tokens", run.tokens.file, "safetensors with input_ids, [n] or [batch, length]")->required();
+  command.add_option(tokens, run.tokens.file, "safetensors with input_ids, [n] or [batch, length]")->required();
   command.add_option("--sequences", run.tokens.sequences, "how many sequences");
   command.add_option("--length", run.tokens.length, "tokens in a sequence");
   command.add_option("--first", run.tokens.first, "tokens of the file to skip")->capture_default_str();
-  command.add_option("--threads", run.threads, "results do not depend on it")->check(CLI::Range(1, 1024))->capture_default_str();
-  command.add_option("--batch", run.batch, "sequences that go through the model together; scores do not depend on it, but for --stop, which looks after each batch (default: 4, with --stop 2)")
+  command.add_option("--threads", run.threads, "results do not depend on it")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--batch", run.batch,
+                  "sequences that go through the model together; scores do not depend on it, but for --stop, which looks after "
+                  "each batch (default: 4, with --stop 2)")
       ->check(CLI::Range(1, 1 << 20));
 }
 
@@ -50,13 +55,15 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   rank_command.add_option("--output", rank.output, "write scores.json here");
   rank_command.add_option("--stop", rank.stop, "exhaustive, top:K, split:SHARE, order:TAU, budget:FORWARDS or budget:SECONDSs")
       ->capture_default_str();
-  rank_command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")->capture_default_str();
+  rank_command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")
+      ->capture_default_str();
   rank_command.add_option("--positions", rank.positions, "measure at so many positions drawn across all sequences; 0: at all");
   rank_command.add_option("--seed", rank.seed, "of that draw")->capture_default_str();
   rank_command.add_option("--from", rank.from, "reference: quantize one layer; quantized: also quantize all and restore one")
       ->check(CLI::IsMember({"reference", "quantized"}))
       ->capture_default_str();
-  rank_command.add_option("--checkpoint", rank.checkpoint, "written after every batch; a scan that finds its own goes on from there");
+  rank_command.add_option("--checkpoint", rank.checkpoint,
+                          "written after every batch; a scan that finds its own goes on from there");
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
   int exit_code = 0;
@@ -74,6 +81,18 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
   logits_command.callback([&] { hybrid::logits(logits, logits_output); });
 
+  hybrid::plan_arguments plan;
+  CLI::App& plan_command =
+      *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
+  add_run_options(plan_command, plan.run, "--held-out");
+  plan_command.add_option("--scores", plan.scores, "scores.json of klens rank")->required();
+  plan_command.add_option("--budget", plan.budget, "of all ranked layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes")
+      ->required();
+  plan_command.add_option("--allocator", plan.allocator, "exact, greedy, threshold or share")->capture_default_str();
+  plan_command.add_option("--metric", plan.metric, "whose damages are added up")->capture_default_str();
+  plan_command.add_option("--output", plan.output, "write plan.json here");
+  plan_command.callback([&] { hybrid::plan(plan); });
+
   std::filesystem::path layers_model;
   bool layers_json = false, layers_split = false;
   CLI::App& layers_command = *app.add_subcommand("layers", "list the weight matrices that can be quantized");
@@ -87,7 +106,9 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   std::filesystem::path merge_output;
   std::string merge_sort = "kl";
   CLI::App& merge_command = *app.add_subcommand("merge", "join the scores of scans of one model over disjoint tokens");
-  merge_command.add_option("SCORES", merge_parts, "scores.json files, in the order of their tokens")->required()->expected(2, 1 << 20);
+  merge_command.add_option("SCORES", merge_parts, "scores.json files, in the order of their tokens")
+      ->required()
+      ->expected(2, 1 << 20);
   merge_command.add_option("--output", merge_output, "write the joint scores.json here");
   merge_command.add_option("--sort", merge_sort, "the metric to rank by")->capture_default_str();
   merge_command.callback([&] { hybrid::merge(merge_parts, merge_output, merge_sort); });

@@ -6,8 +6,8 @@ namespace hybrid {
 
 using rank_function = bool (*)(const rank_arguments&);
 
-/// Reads the command line, carries the command out, and says on one line of stderr what is wrong where it cannot be. Returns the exit
-/// code: 0; 2 for bad input; 130 after an interrupt.
+/// Reads the command line, carries the command out, and says on one line of stderr what is wrong where it cannot be. Returns
+/// the exit code: 0; 2 for bad input; 130 after an interrupt.
 [[nodiscard]] int run_command_line(int argc, char** argv, rank_function rank);
 
 }  // namespace hybrid

@@ -17,7 +17,9 @@ struct run_arguments {
   std::size_t threads = 1;
   std::size_t batch = 0;  ///< sequences that go through the model together; 0: 4, or 2 in a scan that may stop early
 
-  [[nodiscard]] std::size_t sequences_per_batch(bool may_stop = false) const noexcept { return batch != 0 ? batch : may_stop ? 2 : 4; }
+  [[nodiscard]] std::size_t sequences_per_batch(bool may_stop = false) const noexcept {
+    return batch != 0 ? batch : may_stop ? 2 : 4;
+  }
 };
 
 struct rank_arguments {
@@ -37,10 +39,20 @@ struct rank_arguments {
   bool include_small = false;
 };
 
+struct plan_arguments {
+  run_arguments run;  ///< its tokens are held out
+  std::filesystem::path scores;
+  std::string budget;
+  std::string allocator = "exact";
+  std::string metric = "kl";
+  std::filesystem::path output;
+};
+
 // Each prints its answer on stdout and throws klens::error where there is none.
 [[nodiscard]] bool rank(const rank_arguments& arguments);  // false: interrupted, what was measured is shown and written
 void evaluate(const run_arguments& arguments);
 void logits(const run_arguments& arguments, const std::filesystem::path& output);
+void plan(const plan_arguments& arguments);
 void merge(const std::vector<std::filesystem::path>& parts, const std::filesystem::path& output, const std::string& sort);
 void layers(const std::filesystem::path& model, bool json, bool split_fused);
 

@@ -1,8 +1,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <klens/error.hpp>
 #include <klens/detail/parallel_for.hpp>
+#include <klens/error.hpp>
 #include <klens/metric/compare_rows.hpp>
 #include <numeric>
 #include <string>
@@ -35,12 +35,14 @@ void evaluate(const run_arguments& arguments) {
       const klens::matrix<float> logits = forward.logits(at, rows);
       for (std::size_t i = 0; i < rows.size(); ++i) {
         const auto row = klens::row(logits, static_cast<Eigen::Index>(i));
-        sums[s] += klens::describe_reference(row).log_sum_exp - static_cast<double>(row[static_cast<std::size_t>(at.tokens[rows[i] + 1])]);
+        sums[s] += klens::describe_reference(row).log_sum_exp -
+                   static_cast<double>(row[static_cast<std::size_t>(at.tokens[rows[i] + 1])]);
       }
     });
     nll_of_sequence.insert(nll_of_sequence.end(), sums.begin(), sums.end());
     const double done = static_cast<double>(batch + 1) / static_cast<double>(forward.batches());
-    line.show(text("batch %zu/%zu  %s left", batch + 1, forward.batches(), duration_text(seconds() * (1 - done) / done).c_str()));
+    line.show(
+        text("batch %zu/%zu  %s left", batch + 1, forward.batches(), duration_text(seconds() * (1 - done) / done).c_str()));
   }
   line.clear();
 
@@ -51,11 +53,13 @@ void evaluate(const run_arguments& arguments) {
   double squares = 0;
   for (const double each : nll_of_sequence) squares += std::pow(each / static_cast<double>(tokens.length - 1) - mean, 2);
   const auto n = static_cast<double>(tokens.sequences);
-  std::printf("nll         %.6f nats/token%s\n", mean,
-              tokens.sequences > 1 ? text(" (standard error %.6f between sequences)", std::sqrt(squares / (n - 1) / n)).c_str() : "");
+  std::printf(
+      "nll         %.6f nats/token%s\n", mean,
+      tokens.sequences > 1 ? text(" (standard error %.6f between sequences)", std::sqrt(squares / (n - 1) / n)).c_str() : "");
   std::printf("perplexity  %.4f\n", std::exp(mean));
   std::printf("positions   %.0f in %zu sequences of %zu tokens\n", positions, tokens.sequences, tokens.length);
-  std::printf("speed       %.0f tokens/s on %zu threads\n", static_cast<double>(tokens.tokens.size()) / seconds(), arguments.threads);
+  std::printf("speed       %.0f tokens/s on %zu threads\n", static_cast<double>(tokens.tokens.size()) / seconds(),
+              arguments.threads);
 }
 
 }  // namespace hybrid

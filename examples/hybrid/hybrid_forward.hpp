@@ -22,7 +22,8 @@ class hybrid_forward {
 
   [[nodiscard]] state begin(std::size_t batch) const {
     const std::size_t first = batch * per_batch_, count = std::min(per_batch_, tokens_->sequences - first);
-    return model_->begin(std::span(tokens_->tokens).subspan(first * tokens_->length, count * tokens_->length), count, tokens_->length);
+    return model_->begin(std::span(tokens_->tokens).subspan(first * tokens_->length, count * tokens_->length), count,
+                         tokens_->length);
   }
   void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads_); }
   [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads_); }

@@ -1,5 +1,5 @@
-// klens under MPI: rank spreads the sequences over processes. Every process has a model of its own; sums are kept by sequence, so the
-// scores are, bit for bit, those of one process.
+// klens under MPI: rank spreads the sequences over processes. Every process has a model of its own; sums are kept by sequence,
+// so the scores are, bit for bit, those of one process.
 
 #include <mpi.h>
 
@@ -51,7 +51,8 @@ std::vector<std::string> gather(const std::string& own) {
 
 bool rank_with_mpi(const hybrid::rank_arguments& arguments) {
   const auto count = static_cast<std::size_t>(processes()), own = static_cast<std::size_t>(own_rank());
-  if (arguments.stop != "exhaustive") throw klens::argument_error{"--stop: looks at all sequences together; run it in one process"};
+  if (arguments.stop != "exhaustive")
+    throw klens::argument_error{"--stop: looks at all sequences together; run it in one process"};
   if (arguments.positions != 0) throw klens::argument_error{"--positions: drawn across all sequences; run it in one process"};
   if (arguments.from != "reference") throw klens::argument_error{"--from quantized: run it in one process"};
   hybrid::rank_scan scan{arguments};
@@ -63,7 +64,9 @@ bool rank_with_mpi(const hybrid::rank_arguments& arguments) {
   const std::size_t first = own * all.sequences / count, end = (own + 1) * all.sequences / count;
   part.length = all.length;
   part.sequences = end - first;
-  const auto at = [&all](std::size_t sequence) { return all.tokens.begin() + static_cast<std::ptrdiff_t>(sequence * all.length); };
+  const auto at = [&all](std::size_t sequence) {
+    return all.tokens.begin() + static_cast<std::ptrdiff_t>(sequence * all.length);
+  };
   part.tokens.assign(at(first), at(end));
 
   std::filesystem::path checkpoint = arguments.checkpoint;

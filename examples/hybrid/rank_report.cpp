@@ -21,7 +21,8 @@ bool says_something(const klens::layer_score& each) {
   return each.result == klens::outcome::measured || each.result == klens::outcome::weights_unchanged;
 }
 
-// Damage on a linear scale that is 0 where nothing is lost: decibels become a ratio of noise to signal, agreement becomes disagreement.
+// Damage on a linear scale that is 0 where nothing is lost: decibels become a ratio of noise to signal, agreement becomes
+// disagreement.
 double linear_damage(const klens::metric_info& metric, double mean) {
   if (metric.unit == "dB") return std::pow(10.0, -mean / 10);
   return std::max(0.0, metric.higher_is_worse ? mean : 1 - mean);
@@ -63,7 +64,8 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
 
   const std::vector<std::size_t> beside = side_columns(scores, metric);
   // Perplexities over different sequences are not to be compared, so they are not shown once candidates have left.
-  const bool perplexities = !early && std::ranges::any_of(ranked, [&](const auto* each) { return !std::isnan(scores.perplexity(*each)); });
+  const bool perplexities =
+      !early && std::ranges::any_of(ranked, [&](const auto* each) { return !std::isnan(scores.perplexity(*each)); });
   table lines{"llrrrll" + std::string(beside.size() + (perplexities ? 1 : 0) + (early ? 1 : 0), 'r')};
   std::vector<std::string> heading{"", "layer", "shape", "bytes", info.name, "95 % interval", ""};
   for (const std::size_t m : beside) heading.push_back(scores.metrics[m].name);
@@ -87,8 +89,9 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
   }
   lines.print(stdout);
   if (!std::isnan(ranking.stability))
-    std::printf("= shares its place: the data do not tell such layers apart. Kendall's tau to expect on as much fresh text: %.3f\n",
-                ranking.stability);
+    std::printf(
+        "= shares its place: the data do not tell such layers apart. Kendall's tau to expect on as much fresh text: %.3f\n",
+        ranking.stability);
 }
 
 // Which kind of layer the damage sits in: sums over layers, for damage is nearly additive.
@@ -112,7 +115,8 @@ void print_kinds(const klens::scores& scores, const candidates& ranked, std::siz
   table lines{"lrrl"};
   lines.add({"kind", "layers", "share of " + scores.metrics[metric].name, ""});
   for (const auto& [kind, total] : order)
-    lines.add({kind, text("%zu", total.layers), text("%.1f %%", 100 * total.damage / all), bar(total.damage / all, 2 * bar_width)});
+    lines.add(
+        {kind, text("%zu", total.layers), text("%.1f %%", 100 * total.damage / all), bar(total.damage / all, 2 * bar_width)});
   std::printf("\n");
   lines.print(stdout);
 }
@@ -120,8 +124,9 @@ void print_kinds(const klens::scores& scores, const candidates& ranked, std::siz
 void print_warnings(const klens::scores& scores, const candidates& ranked) {
   for (const auto* each : ranked) {
     if (each->result == klens::outcome::output_unchanged)
-      std::printf("! %s: its weights changed and not one logit did. The forward does not use them; this is no sign of robustness.\n",
-                  each->layer.c_str());
+      std::printf(
+          "! %s: its weights changed and not one logit did. The forward does not use them; this is no sign of robustness.\n",
+          each->layer.c_str());
     if (each->result == klens::outcome::weights_unchanged)
       std::printf("~ %s: %s keeps these weights exactly.\n", each->layer.c_str(), each->scheme.c_str());
   }

@@ -91,8 +91,9 @@ class interrupt_catcher {
 };
 
 bool show_progress(progress_line& line, const klens::scan_progress& at) {
-  line.show(text("batch %zu/%zu  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1, at.batches, at.candidate,
-                 at.candidates, at.forwards, at.expected_forwards, duration_text(at.seconds_left).c_str()) +
+  line.show(text("batch %zu/%zu  %zu tokens  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1,
+                 at.batches, at.positions, at.candidate, at.candidates, at.forwards, at.expected_forwards,
+                 duration_text(at.seconds_left).c_str()) +
             std::string{at.layer});
   return interrupted == 0;
 }
@@ -116,12 +117,17 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const token_se
 }  // namespace
 
 rank_scan::rank_scan(const rank_arguments& arguments)
-    : arguments_{arguments}, schemes_{klens::parse_schemes(arguments.schemes)}, metrics_{chosen_metrics(arguments)},
-      stop_{klens::any_stopping_rule::parse(arguments.stop)}, model_{load_model(arguments)},
-      tokens_{read_tokens(arguments.run.tokens, model_.vocabulary(), 256, 16)}, layers_{chosen_layers(model_, arguments)} {}
+    : arguments_{arguments},
+      schemes_{klens::parse_schemes(arguments.schemes)},
+      metrics_{chosen_metrics(arguments)},
+      stop_{klens::any_stopping_rule::parse(arguments.stop)},
+      model_{load_model(arguments)},
+      tokens_{read_tokens(arguments.run.tokens, model_.vocabulary(), 256, 16)},
+      layers_{chosen_layers(model_, arguments)} {}
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor) {
-  hybrid_forward forward{model_, part, arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive"), arguments_.run.threads};
+  hybrid_forward forward{model_, part, arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive"),
+                         arguments_.run.threads};
   progress_line line;
   klens::rank_options options;
   options.stop = stop_;
@@ -173,8 +179,8 @@ klens::scores rank_scan::run_both_ways(hybrid_forward& forward, klens::rank_opti
 }
 
 void rank_scan::report(const klens::scores& scores) const {
-  std::printf("%s: %zu layers, %zu candidates on %zu sequences of %zu tokens (%zu positions)\n", model_.type().c_str(), layers_.size(),
-              scores.candidates.size(), scores.sequences, tokens_.length, scores.positions);
+  std::printf("%s: %zu layers, %zu candidates on %zu sequences of %zu tokens (%zu positions)\n", model_.type().c_str(),
+              layers_.size(), scores.candidates.size(), scores.sequences, tokens_.length, scores.positions);
   std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", scores.reference.nll(), std::exp(scores.reference.nll()));
   for (std::size_t m = 0; m < scores.noise.size(); ++m)
     if (scores.metrics[m].name == arguments_.sort)

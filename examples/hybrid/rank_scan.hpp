@@ -1,12 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <klens/quant/scheme.hpp>
 #include <klens/rank/any_metric.hpp>
 #include <klens/rank/layer.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
-#include <klens/quant/scheme.hpp>
 #include <vector>
 
 #include "commands.hpp"

@@ -26,7 +26,8 @@ template <class... Values>
 
 /// How many columns a UTF-8 text takes (every code point one).
 [[nodiscard]] inline std::size_t width_of(std::string_view utf8) {
-  return static_cast<std::size_t>(std::ranges::count_if(utf8, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(utf8, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 /// A bar of `share` (0 to 1) of `width` columns, to an eighth of a column; anything above nothing shows.
@@ -34,11 +35,13 @@ template <class... Values>
   static const bool utf8 = [] {
     for (const char* variable : {"LC_ALL", "LC_CTYPE", "LANG"})
       if (const char* value = std::getenv(variable); value && *value)
-        return std::string_view{value}.find("UTF-8") != std::string_view::npos || std::string_view{value}.find("utf8") != std::string_view::npos;
+        return std::string_view{value}.find("UTF-8") != std::string_view::npos ||
+               std::string_view{value}.find("utf8") != std::string_view::npos;
     return false;
   }();
   if (!(share > 0)) return {};
-  const auto eighths = std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(std::min(share, 1.0) * 8 * static_cast<double>(width))));
+  const auto eighths =
+      std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(std::min(share, 1.0) * 8 * static_cast<double>(width))));
   if (!utf8) return std::string(std::max<std::size_t>(1, eighths / 8), '#');
   static constexpr std::string_view parts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   std::string drawn;

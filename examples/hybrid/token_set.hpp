@@ -73,8 +73,9 @@ struct token_set {
   }
   const std::size_t wanted = choice.sequences.value_or(1);
   if (set.sequences < wanted)
-    refuse("holds " + std::to_string(set.sequences) + " sequences of " + std::to_string(set.length) + " tokens after the first " +
-           std::to_string(choice.first) + ", not " + std::to_string(wanted) + "; choose a smaller --length, --sequences or --first");
+    refuse("holds " + std::to_string(set.sequences) + " sequences of " + std::to_string(set.length) +
+           " tokens after the first " + std::to_string(choice.first) + ", not " + std::to_string(wanted) +
+           "; choose a smaller --length, --sequences or --first");
   return set;
 }
 

@@ -23,11 +23,12 @@ concept metric = requires(const M& m, const position& at) {
   { M::unit } -> std::convertible_to<std::string_view>;
   { M::higher_is_worse } -> std::convertible_to<bool>;
   { m(at) } -> std::convertible_to<contribution>;
-} && std::copyable<M>;
+}
+&&std::copyable<M>;
 
-/// Stores rows of weights with fewer bits. round_trip writes into `kept` what storage would give back; both spans have the row's
-/// length and may be the same memory. bytes is the exact size of one stored row, scales, zero points and padding included.
-/// Optional members:
+/// Stores rows of weights with fewer bits. round_trip writes into `kept` what storage would give back; both spans have the
+/// row's length and may be the same memory. bytes is the exact size of one stored row, scales, zero points and padding
+/// included. Optional members:
 ///   bool stores(std::size_t columns) const;  false where rows of that length cannot be stored (GGUF blocks of 32)
 ///   pack, unpack: see packing_quantizer
 template <class Q>
@@ -35,17 +36,17 @@ concept quantizer = requires(const Q& q, std::span<const float> weights, std::sp
   q.round_trip(weights, kept);
   { q.bytes(weights.size()) } -> std::convertible_to<std::size_t>;
   { q.name() } -> std::convertible_to<std::string>;
-} && std::copyable<Q>;
+}
+&&std::copyable<Q>;
 
 /// A quantizer that also writes the stored form: pack fills exactly bytes(columns) bytes, unpack gives back, bit for bit, what
 /// round_trip gives.
 template <class Q>
-concept packing_quantizer =
-    quantizer<Q> && requires(const Q& q, std::span<const float> weights, std::span<float> kept, std::span<std::byte> packed,
-                             std::span<const std::byte> stored) {
-      q.pack(weights, packed);
-      q.unpack(stored, kept);
-    };
+concept packing_quantizer = quantizer<Q> && requires(const Q& q, std::span<const float> weights, std::span<float> kept,
+                                                     std::span<std::byte> packed, std::span<const std::byte> stored) {
+  q.pack(weights, packed);
+  q.unpack(stored, kept);
+};
 
 /// Strength 1: forward() gives the logits of the whole calibration set, [positions x vocabulary].
 template <class F>
@@ -60,33 +61,33 @@ concept batched_forward =
 ///   begin(batch)           the state before stage 0
 ///   advance(state, stage)  carries out one stage, in place
 ///   logits(state)          the head, after the last stage; leaves the state as it is
-/// stages() counts what advance() takes: the head comes after them. advance and logits must give the same bits for the same state.
+/// stages() counts what advance() takes: the head comes after them. advance and logits must give the same bits for the same
+/// state.
 template <class F>
 concept staged_forward = requires(F& f, std::size_t index) {
   { f.stages() } -> std::convertible_to<std::size_t>;
   { f.begin(index) } -> std::copyable;
-} && requires(F& f, std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state, std::size_t stage) {
+}
+&&requires(F& f, std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state, std::size_t stage) {
   f.advance(state, stage);
   { f.logits(state) } -> std::convertible_to<matrix<float>>;
 };
 
 /// A staged forward whose state shows its residual stream, [positions x width], to be read and changed between stages.
 template <class F>
-concept residual_forward =
-    staged_forward<F> && requires(F& f, std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state) {
-      { f.residual(state) } -> std::convertible_to<matrix_ref<float>>;
-    };
+concept residual_forward = staged_forward<F> && requires(F& f, std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state) {
+  { f.residual(state) } -> std::convertible_to<matrix_ref<float>>;
+};
 
-/// A staged forward that also gives the logits of chosen positions alone, so that those of a whole batch never lie in memory at once
-/// and a scan can measure at some positions only.
+/// A staged forward that also gives the logits of chosen positions alone, so that those of a whole batch never lie in memory at
+/// once and a scan can measure at some positions only.
 ///   positions(state)       how many rows logits(state) has
 ///   logits(state, rows)    those rows, in that order; callable from several threads at once
 template <class F>
-concept positioned_forward =
-    staged_forward<F> && requires(F& f, const std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state,
-                                  std::span<const std::size_t> rows) {
-      { f.positions(state) } -> std::convertible_to<std::size_t>;
-      { f.logits(state, rows) } -> std::convertible_to<matrix<float>>;
-    };
+concept positioned_forward = staged_forward<F> &&
+    requires(F& f, const std::remove_cvref_t<decltype(f.begin(std::size_t{}))>& state, std::span<const std::size_t> rows) {
+  { f.positions(state) } -> std::convertible_to<std::size_t>;
+  { f.logits(state, rows) } -> std::convertible_to<matrix<float>>;
+};
 
 }  // namespace klens

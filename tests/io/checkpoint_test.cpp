@@ -56,7 +56,8 @@ TEST_CASE("checkpoint: one of another scan is refused, and the message says what
   }
   klens::scan_identity more = identity;
   more["seed"] = "1";
-  CHECK_THROWS_WITH_AS((void)klens::read_checkpoint(folder / "c", more), doctest::Contains("its seed is not known, not 1"), klens::file_error);
+  CHECK_THROWS_WITH_AS((void)klens::read_checkpoint(folder / "c", more), doctest::Contains("its seed is not known, not 1"),
+                       klens::file_error);
 }
 
 TEST_CASE("checkpoint: cut short at any length, it is refused and never crashes") {

@@ -33,7 +33,8 @@ std::string quick(const std::string& model, const std::string& tokens) {
 
 void write(const std::filesystem::path& file, const std::string& content) { std::ofstream{file, std::ios::binary} << content; }
 
-void write_tokens(const std::filesystem::path& file, const std::vector<std::int32_t>& ids, const std::string& name = "input_ids") {
+void write_tokens(const std::filesystem::path& file, const std::vector<std::int32_t>& ids,
+                  const std::string& name = "input_ids") {
   const std::vector<klens::stored_tensor> tensors{klens::as_tensor<std::int32_t>(name, {ids.size()}, ids)};
   klens::write_safetensors(file, tensors);
 }
@@ -76,13 +77,16 @@ TEST_CASE("bad command lines") {
   check_refused(run_klens(fine + "--metrics mse --sort kl"), "--sort kl");
   check_refused(run_klens("rank " + embedded_model + " --tokens " + calibration + " --layers no_such_layer"), "no_such_layer");
   check_refused(run_klens("rank " + embedded_model + " --tokens " + calibration + " --layers '('"), "regular expression");
-  check_refused(run_klens("rank " + embedded_model + " --tokens " + calibration + " --layers dt_proj --schemes q4_0"), "q4_0");  // rows of 12: nothing is left
+  check_refused(run_klens("rank " + embedded_model + " --tokens " + calibration + " --layers dt_proj --schemes q4_0"),
+                "q4_0");  // rows of 12: nothing is left
 }
 
 TEST_CASE("bad tokens") {
   const temporary_folder folder;
   const auto file = folder / "tokens.safetensors";
-  const auto refused = [&](const std::string& because) { check_refused(run_klens(quick(embedded_model, quoted(file))), because); };
+  const auto refused = [&](const std::string& because) {
+    check_refused(run_klens(quick(embedded_model, quoted(file))), because);
+  };
   refused(file.string());  // not there
   write(file, "");
   refused("is empty");
@@ -108,7 +112,8 @@ TEST_CASE("bad tokens") {
   write_tokens(file, std::vector<std::int32_t>(64, 1));
   const std::string model_and_tokens = embedded_model + " --tokens " + quoted(file);
   check_refused(run_klens("rank " + model_and_tokens + " --length 65"), "holds 0 sequences of 65 tokens");
-  check_refused(run_klens("rank " + model_and_tokens + " --length 16 --sequences 5"), "holds 4 sequences of 16 tokens after the first 0, not 5");
+  check_refused(run_klens("rank " + model_and_tokens + " --length 16 --sequences 5"),
+                "holds 4 sequences of 16 tokens after the first 0, not 5");
   check_refused(run_klens("rank " + model_and_tokens + " --first 64"), "none after the first 64");
   check_refused(run_klens("rank " + model_and_tokens + " --length 0"), "--length 0");
   check_refused(run_klens("rank " + model_and_tokens + " --length 8 --sequences 0"), "--sequences 0");
@@ -119,9 +124,12 @@ TEST_CASE("bad models") {
   const temporary_folder folder;
   check_refused(run_klens(quick(quoted(folder / "nowhere"), calibration)), "nowhere");
   const auto model = copied_model(folder);
-  const auto refused = [&](const std::string& because) { check_refused(run_klens(quick(quoted(model), calibration)), because); };
+  const auto refused = [&](const std::string& because) {
+    check_refused(run_klens(quick(quoted(model), calibration)), because);
+  };
   const auto restore = [&](const char* file) {
-    std::filesystem::copy_file(support::example_data + "/wikitext-hybrid-4m/" + file, model / file, std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(support::example_data + "/wikitext-hybrid-4m/" + file, model / file,
+                               std::filesystem::copy_options::overwrite_existing);
   };
   CHECK(run_klens(quick(quoted(model), calibration)).exit_code == 0);
 
@@ -176,9 +184,11 @@ TEST_CASE("bad models") {
 TEST_CASE("an output that cannot be written is known before the work, and nothing is left of it") {
   const temporary_folder folder;
   const std::string fine = quick(embedded_model, calibration);
-  check_refused(run_klens(fine + "--output " + quoted(folder / "no" ) + "/such/folder.json"), "no/such/folder.json");
+  check_refused(run_klens(fine + "--output " + quoted(folder / "no") + "/such/folder.json"), "no/such/folder.json");
   check_refused(run_klens(fine + "--output " + quoted(folder.path())), "is a folder");
-  check_refused(run_klens("logits " + embedded_model + " --tokens " + calibration + " --length 8 --sequences 1 --output " + quoted(folder.path())), "is a folder");
+  check_refused(run_klens("logits " + embedded_model + " --tokens " + calibration + " --length 8 --sequences 1 --output " +
+                          quoted(folder.path())),
+                "is a folder");
   // A scan that fails leaves an older file as it was.
   const auto file = folder / "scores.json";
   write(file, "older");

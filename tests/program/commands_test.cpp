@@ -28,7 +28,8 @@ TEST_CASE("klens logits: those of the embedded model are the reference's") {
   const support::temporary_folder folder;
   const auto file = folder / "logits.safetensors";
   const std::string golden_path = support::example_data + "/wikitext-hybrid-4m/golden.safetensors";
-  const auto result = run_klens("logits " + embedded_model + " --tokens '" + golden_path + "' --output '" + file.string() + "'");
+  const auto result =
+      run_klens("logits " + embedded_model + " --tokens '" + golden_path + "' --output '" + file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   const klens::safetensors written{file}, golden{golden_path};
   CHECK(written.at("logits").shape == std::vector<std::size_t>{2, 128, 2048});
@@ -48,7 +49,8 @@ TEST_CASE("klens logits: a flat file is one sequence unless a length is chosen")
   const std::vector<klens::stored_tensor> tensors{klens::as_tensor<std::int32_t>("input_ids", {6}, ids)};
   klens::write_safetensors(folder / "ids.safetensors", tensors);
   const auto file = folder / "logits.safetensors";
-  const std::string common = "logits " + embedded_model + " --tokens '" + (folder / "ids.safetensors").string() + "' --output '" + file.string() + "'";
+  const std::string common =
+      "logits " + embedded_model + " --tokens '" + (folder / "ids.safetensors").string() + "' --output '" + file.string() + "'";
   REQUIRE(run_klens(common).exit_code == 0);
   CHECK(klens::safetensors{file}.at("logits").shape == std::vector<std::size_t>{1, 6, 2048});
   REQUIRE(run_klens(common + " --length 2 --first 1").exit_code == 0);

@@ -21,8 +21,9 @@ using support::calibration;
 using support::embedded_model;
 using support::run_klens;
 
-const std::map<std::string, std::string> truth_schemes{
-    {"int4-channel-s32", "int4-channel-s32"}, {"int8-channel-s32", "int8-channel-s32"}, {"int4-signed-g64-s32", "int4-signed-g64-s32"}};
+const std::map<std::string, std::string> truth_schemes{{"int4-channel-s32", "int4-channel-s32"},
+                                                       {"int8-channel-s32", "int8-channel-s32"},
+                                                       {"int4-signed-g64-s32", "int4-signed-g64-s32"}};
 
 nlohmann::json truth() {
   std::ifstream stream{KLENS_TEST_DATA "/truth-calibration.json"};
@@ -36,7 +37,8 @@ std::vector<std::string> table_order(const std::string& output) {
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words{line};
     std::string place, name;  // "3", or "3=" for those who share it
-    if (words >> place >> name && name.ends_with(".weight") && std::isdigit(static_cast<unsigned char>(place[0])) != 0) names.push_back(name);
+    if (words >> place >> name && name.ends_with(".weight") && std::isdigit(static_cast<unsigned char>(place[0])) != 0)
+      names.push_back(name);
   }
   return names;
 }
@@ -46,8 +48,9 @@ std::vector<std::string> table_order(const std::string& output) {
 TEST_CASE("klens rank: every score of the embedded model agrees with a float64 scan") {
   const support::temporary_folder folder;
   const auto file = folder / "scores.json";
-  const auto result = run_klens("rank " + embedded_model + " --tokens " + calibration + " --sequences 16 --length 256 --first 0" +
-                            " --schemes int4-channel-s32,int8-channel-s32,int4-signed-g64-s32 --output '" + file.string() + "'");
+  const auto result =
+      run_klens("rank " + embedded_model + " --tokens " + calibration + " --sequences 16 --length 256 --first 0" +
+                " --schemes int4-channel-s32,int8-channel-s32,int4-signed-g64-s32 --output '" + file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   CHECK(result.errors.empty());
   const klens::scores scores = klens::read_scores(file).result;
@@ -65,10 +68,11 @@ TEST_CASE("klens rank: every score of the embedded model agrees with a float64 s
     const auto mean = [&](const char* metric) { return ours->metrics[scores.index_of(metric)].mean; };
     const auto near = [&](double value, const char* name, double relative) {
       const double true_value = row.at(name).get<double>();
-      CHECK_MESSAGE(std::abs(value - true_value) <= relative * std::abs(true_value), name << ": " << value << " against " << true_value);
+      CHECK_MESSAGE(std::abs(value - true_value) <= relative * std::abs(true_value),
+                    name << ": " << value << " against " << true_value);
     };
-    // The promise is 0.3 %; a float forward moves each logit by about 1e-6, the quietest layer's by 1.7e-4 (its MSE is 2.7e-8): twice
-    // their ratio, 1 %, bounds a single position; the mean over 4096 of them scatters far less.
+    // The promise is 0.3 %; a float forward moves each logit by about 1e-6, the quietest layer's by 1.7e-4 (its MSE is 2.7e-8):
+    // twice their ratio, 1 %, bounds a single position; the mean over 4096 of them scatters far less.
     near(mean("kl"), "kl", 0.003);
     near(mean("reverse_kl"), "reverse_kl", 0.003);
     near(mean("mse"), "mse", 0.003);
@@ -118,8 +122,8 @@ TEST_CASE("klens rank: each metric is sorted in its own direction") {
   const auto file = folder / "scores.json";
   for (const std::string metric : {"kl", "mse", "sqnr", "top1"}) {
     const auto result = run_klens("rank " + embedded_model + " --tokens " + calibration +
-                              " --sequences 2 --length 64 --schemes int4-channel --layers 'layers\\.0\\.' --sort " + metric + " --output '" +
-                              file.string() + "'");
+                                  " --sequences 2 --length 64 --schemes int4-channel --layers 'layers\\.0\\.' --sort " +
+                                  metric + " --output '" + file.string() + "'");
     REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
     const klens::scores scores = klens::read_scores(file).result;
     const std::vector<std::string> shown = table_order(result.output);
@@ -138,7 +142,8 @@ TEST_CASE("klens rank: scores.json has what other programs rely on") {
   const support::temporary_folder folder;
   const auto file = folder / "scores.json";
   const auto result = run_klens("rank " + embedded_model + " --tokens " + calibration +
-                            " --sequences 2 --length 32 --first 7 --schemes int4-channel,fp16 --layers x_proj --output '" + file.string() + "'");
+                                " --sequences 2 --length 32 --first 7 --schemes int4-channel,fp16 --layers x_proj --output '" +
+                                file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   const nlohmann::json json = nlohmann::json::parse(support::content_of(file));
   CHECK(json.at("format") == "klens-scores");

@@ -60,16 +60,18 @@ TEST_CASE("--checkpoint: killed at any moment and started again, the scan ends w
   const std::string scan = common + "--sequences 6 --batch 1 --schemes int8-channel --layers 'layers\\.[0-3]\\.' ";
   REQUIRE(run_klens(scan + "--output '" + whole_file.string() + "'").exit_code == 0);
   const std::string resumable = scan + "--checkpoint '" + checkpoint.string() + "' --output '" + file.string() + "'";
-  for (const char* after : {"0.15", "0.2", "0.3"})  // kill -9 somewhere in the middle; where the machine is faster, after the end
+  for (const char* after :
+       {"0.15", "0.2", "0.3"})  // kill -9 somewhere in the middle; where the machine is faster, after the end
     (void)support::run_program("timeout -s KILL " + std::string{after} + " '" KLENS_PROGRAM "' " + resumable);
   const auto result = run_klens(resumable);
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   CHECK(essence(json_of(file)) == essence(json_of(whole_file)));
 
-  for (const std::string other : {"--schemes int4-channel", "--first 5", "--metrics kl", "--stop split:0.5", "--seed 2", "--positions 20"}) {
+  for (const std::string other :
+       {"--schemes int4-channel", "--first 5", "--metrics kl", "--stop split:0.5", "--seed 2", "--positions 20"}) {
     const auto refused = run_klens(common + "--sequences 6 --batch 1 --layers 'layers\\.[0-3]\\.' " +
-                                   (other.starts_with("--schemes") ? "" : "--schemes int8-channel ") + other + " --checkpoint '" +
-                                   checkpoint.string() + "'");
+                                   (other.starts_with("--schemes") ? "" : "--schemes int8-channel ") + other +
+                                   " --checkpoint '" + checkpoint.string() + "'");
     INFO(other);
     CHECK(refused.exit_code == 2);
     CHECK(refused.errors.find("is of another scan: its ") != std::string::npos);
@@ -79,7 +81,8 @@ TEST_CASE("--checkpoint: killed at any moment and started again, the scan ends w
 TEST_CASE("SIGINT: the scan ends after the current candidate, with a partial result that can be used") {
   const support::temporary_folder folder;
   const auto file = folder / "scores.json";
-  const std::string scan = "'" KLENS_PROGRAM "' rank " + embedded_model + " --tokens " + calibration + " --sequences 64 --output '" + file.string() + "'";
+  const std::string scan = "'" KLENS_PROGRAM "' rank " + embedded_model + " --tokens " + calibration +
+                           " --sequences 64 --output '" + file.string() + "'";
   const auto result = support::run_program("timeout -s INT 2 " + scan + "; exit 0");
   REQUIRE_MESSAGE(std::filesystem::exists(file), result.errors);
   const klens::scores partial = klens::read_scores(file).result;
@@ -100,7 +103,8 @@ TEST_CASE("--from quantized: both ways are shown") {
 TEST_CASE("--positions: fewer positions, drawn from all sequences") {
   const support::temporary_folder folder;
   const auto file = folder / "scores.json";
-  const auto result = run_klens(common + "--sequences 4 --schemes int8-channel --layers x_proj --positions 20 --output '" + file.string() + "'");
+  const auto result = run_klens(common + "--sequences 4 --schemes int8-channel --layers x_proj --positions 20 --output '" +
+                                file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   for (const nlohmann::json& each : json_of(file).at("candidates")) CHECK(each.at("positions") == 20);
 }
@@ -110,7 +114,8 @@ TEST_CASE("--split-fused and --include-small: parts of fused projections, and wh
   REQUIRE_MESSAGE(split.exit_code == 0, split.errors);
   CHECK(split.output.find("model.layers.0.mamba.in_proj.weight[x]") != std::string::npos);
   CHECK(split.output.find("model.layers.0.mamba.in_proj.weight[z]") != std::string::npos);
-  const auto small = run_klens(common + "--sequences 2 --schemes int8-channel --layers 'layers\\.0\\..*(A_log|conv1d)' --include-small");
+  const auto small =
+      run_klens(common + "--sequences 2 --schemes int8-channel --layers 'layers\\.0\\..*(A_log|conv1d)' --include-small");
   REQUIRE_MESSAGE(small.exit_code == 0, small.errors);
   CHECK(small.output.find("model.layers.0.mamba.A_log") != std::string::npos);
 }
@@ -129,7 +134,8 @@ TEST_CASE("klens merge: parts of the tokens give the scores of all") {
   const auto result = run_klens("merge" + quoted("a.json") + quoted("b.json") + " --output '" + joined.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   CHECK(json_of(joined).at("candidates") == json_of(folder / "whole.json").at("candidates"));
-  for (const std::string& wrong : {quoted("b.json") + quoted("a.json"), quoted("a.json") + quoted("a.json"), quoted("whole.json") + quoted("b.json")}) {
+  for (const std::string& wrong :
+       {quoted("b.json") + quoted("a.json"), quoted("a.json") + quoted("a.json"), quoted("whole.json") + quoted("b.json")}) {
     const auto refused = run_klens("merge" + wrong);
     CHECK(refused.exit_code == 2);
     CHECK(refused.errors.find("tokens") != std::string::npos);

@@ -11,7 +11,8 @@
 
 namespace {
 
-// "absmax_int4_g32" -> "int4-g32-s32", "nncf_int8_sym_channel" -> "int8-signed-channel-s32"; empty for what klens does not carry out.
+// "absmax_int4_g32" -> "int4-g32-s32", "nncf_int8_sym_channel" -> "int8-signed-channel-s32"; empty for what klens does not
+// carry out.
 std::string scheme_of(const std::string& golden) {
   if (golden == "fp16" || golden == "bf16") return golden;
   if (golden == "ggml_q4_0" || golden == "ggml_q8_0") return golden.substr(5);

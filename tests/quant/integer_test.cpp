@@ -57,6 +57,14 @@ void expect_reference(reference::grid where) {
   }
 }
 
+template <class Quantizer>
+struct parameters;
+template <int Bits, klens::grid Grid>
+struct parameters<klens::integer<Bits, Grid>> {
+  static constexpr int half = 1 << (Bits - 1);
+  static constexpr klens::grid where = Grid;
+};
+
 const float largest = std::numeric_limits<float>::max();
 const float infinity = std::numeric_limits<float>::infinity();
 
@@ -78,12 +86,13 @@ TEST_CASE("integer: by hand") {
     CHECK(kept_by(klens::int4_signed{}, {4, -4}) == row{3.5f, -4});  // of +m and -m, -m counts
   }
   SUBCASE("asym: 0 to 15, scale 1, zero point 5") {
-    CHECK(kept_by(klens::int4_asym{}, {-5, 10, 0.4f, -2.5f, 3.5f, -7e-3f}) == row{-5, 10, 0, -3, 3, 0});  // codes 2.5 and 8.5 are ties
+    CHECK(kept_by(klens::int4_asym{}, {-5, 10, 0.4f, -2.5f, 3.5f, -7e-3f}) ==
+          row{-5, 10, 0, -3, 3, 0});                                     // codes 2.5 and 8.5 are ties
     CHECK(kept_by(klens::int4_asym{}, {1, 15, 7.3f}) == row{1, 15, 7});  // the range always reaches to 0
     CHECK(kept_by(klens::int4_asym{}, {-1, -15, -7.3f}) == row{-1, -15, -7});
   }
   SUBCASE("the codes come from the float scale, the values from the scale in fp16") {
-    const float exact = 1.0f / 7, in_fp16 = 2341.0f / 16384;  // the fp16 next to 1/7
+    const float exact = 1.0f / 7, in_fp16 = 1170.0f / 8192;  // the fp16 next to 1/7
     CHECK(kept_by(klens::int4{}, {1, exact, -3 * exact}) == row{7 * in_fp16, in_fp16, -3 * in_fp16});
     CHECK(kept_by(klens::int4{.scale = klens::scale_kind::f32}, {1, exact}) == row{7 * exact, exact});
   }
@@ -98,12 +107,8 @@ TEST_CASE("integer: the stored row, byte by byte") {
           std::vector{0x97, 0x07, 0, 0, 0x80, 0x3f, 0, 0, 0, 0x40});
   }
   SUBCASE("int3: a stream of bits, from the lowest up, in two's complement") {
-    // 3, -3, 1, -1, 0, 2 = 011 101 001 111 000 010: 01 101 011 | 000 111 1|0 -> 6b, 1 000 111 0 ...
-    unsigned stream = 0;
-    const int codes[] = {3, -3, 1, -1, 0, 2};
-    for (unsigned i = 0; i < 6; ++i) stream |= (static_cast<unsigned>(codes[i]) & 7u) << (3 * i);
-    CHECK(packed_by(klens::int3{}, {3, -3, 1, -1, 0, 2}) ==
-          std::vector<int>{static_cast<int>(stream & 255), static_cast<int>(stream >> 8 & 255), static_cast<int>(stream >> 16), 0, 0x3c});
+    // 3, -3, 1, -1, 0, 2, read from the right: 010 000 111 001 101 011
+    CHECK(packed_by(klens::int3{}, {3, -3, 1, -1, 0, 2}) == std::vector{0b01101011, 0b00001110, 0b01, 0, 0x3c});
   }
   SUBCASE("asym: unsigned codes, scales, then the zero points, of as many bits as the codes") {
     CHECK(packed_by(klens::int4_asym{.group_size = 2}, {-5, 10, 15, 0, -15}) ==
@@ -169,9 +174,10 @@ TEST_CASE("integer: quotients that the inverse alone would round to the wrong si
   CHECK(wrong == 0);
 }
 
-TEST_CASE_TEMPLATE("integer: what is packed comes back as the round trip", Quantizer, klens::int2, klens::int3, klens::int4, klens::int5,
-                   klens::int6, klens::integer<7>, klens::int8, klens::int4_signed, klens::int8_signed, klens::int4_asym,
-                   klens::int8_asym, klens::integer<3, klens::grid::asym>, klens::integer<5, klens::grid::signed_>) {
+TEST_CASE_TEMPLATE("integer: what is packed comes back as the round trip", Quantizer, klens::int2, klens::int3, klens::int4,
+                   klens::int5, klens::int6, klens::integer<7>, klens::int8, klens::int4_signed, klens::int8_signed,
+                   klens::int4_asym, klens::int8_asym, klens::integer<3, klens::grid::asym>,
+                   klens::integer<5, klens::grid::signed_>) {
   std::vector<std::size_t> lengths = awkward_lengths();
   for (const std::size_t more : {0, 1023, 4096}) lengths.push_back(more);
   for (const klens::scale_kind scale : {klens::scale_kind::f16, klens::scale_kind::f32})
@@ -193,7 +199,8 @@ TEST_CASE_TEMPLATE("integer: what is packed comes back as the round trip", Quant
     }
 }
 
-TEST_CASE_TEMPLATE("integer: laws", Quantizer, klens::int4, klens::int8, klens::int4_signed, klens::int4_asym, klens::int8_asym) {
+TEST_CASE_TEMPLATE("integer: laws", Quantizer, klens::int4, klens::int8, klens::int4_signed, klens::int4_asym,
+                   klens::int8_asym) {
   splitmix random{5};
   row weights(200);
   for (float& w : weights) w = random.bell();
@@ -216,13 +223,14 @@ TEST_CASE_TEMPLATE("integer: laws", Quantizer, klens::int4, klens::int8, klens::
       const row by_row = kept_by(Quantizer{0, scale}, weights);
       const auto [least, most] = std::minmax_element(weights.begin(), weights.end());
       const double reach = std::max(-*least, *most), range = *most - *least;
-      const int half = 1 << (Quantizer::bits - 1);
-      const double step = Quantizer::where == klens::grid::absmax ? reach / (half - 1)
-                          : Quantizer::where == klens::grid::asym ? range / (2 * half - 1)
-                                                                  : reach / half;
+      constexpr int half = parameters<Quantizer>::half;
+      constexpr klens::grid where = parameters<Quantizer>::where;
+      const double step = where == klens::grid::absmax ? reach / (half - 1)
+                          : where == klens::grid::asym ? range / (2 * half - 1)
+                                                       : reach / half;
       // The largest code times the rounding of the scale (2^-11 in fp16); signed cannot reach the mirror image of its end.
       const double rounding = 2.0 * half * step * (scale == klens::scale_kind::f16 ? 0x1p-11 : 0x1p-22);
-      const double slack = Quantizer::where == klens::grid::absmax ? 0.5 : 1.0;
+      const double slack = where == klens::grid::absmax ? 0.5 : 1.0;
       for (std::size_t i = 0; i < 200; ++i) CHECK(std::abs(by_row[i] - weights[i]) <= slack * step + rounding);
     }
   }
@@ -264,7 +272,6 @@ TEST_CASE("integer: zeros stay zeros, and so does what a scale cannot express") 
       const row absmax = kept_by(klens::int4{group_size}, weights), asym = kept_by(klens::int4_asym{group_size}, weights);
       CHECK(std::all_of(absmax.begin(), absmax.end(), is_zero));
       CHECK(std::all_of(asym.begin(), asym.end(), is_zero));
-      if (&weights != &tiny) continue;
     }
   }
   // The float scale rounds to 0 in fp16: 1e-8 / 7 is below half of 2^-24.
@@ -280,7 +287,8 @@ TEST_CASE("integer: the error of a round trip comes with it") {
       splitmix random{length};
       row weights(length), kept(length);
       for (float& w : weights) w = size * random.bell();
-      const klens::weight_error error = klens::int8{.group_size = 64, .scale = klens::scale_kind::f32}.round_trip(weights, kept);
+      const klens::weight_error error =
+          klens::int8{.group_size = 64, .scale = klens::scale_kind::f32}.round_trip(weights, kept);
       long double energy = 0, squared_error = 0;
       for (std::size_t i = 0; i < length; ++i) {
         energy += static_cast<long double>(weights[i]) * weights[i];

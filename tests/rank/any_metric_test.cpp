@@ -13,7 +13,8 @@ struct largest_change {  // a user's metric: no `needs`, no `finish`
   static constexpr bool higher_is_worse = true;
   double operator()(const klens::position& at) const {
     double most = 0;
-    for (std::size_t v = 0; v < at.reference.size(); ++v) most = std::max(most, std::abs(static_cast<double>(at.observed[v]) - at.reference[v]));
+    for (std::size_t v = 0; v < at.reference.size(); ++v)
+      most = std::max(most, std::abs(static_cast<double>(at.observed[v]) - at.reference[v]));
     return most;
   }
 };
@@ -35,7 +36,8 @@ TEST_CASE("any_metric: what a policy says is what it says") {
 }
 
 TEST_CASE("any_metric: the seven are found by their names, and nothing else is") {
-  for (const char* name : {"kl", "reverse_kl", "js", "mse", "sqnr", "delta_ce", "top1"}) CHECK(klens::any_metric::parse(name).name == name);
+  for (const char* name : {"kl", "reverse_kl", "js", "mse", "sqnr", "delta_ce", "top1"})
+    CHECK(klens::any_metric::parse(name).name == name);
   CHECK(klens::all_metrics().size() == 7);
   CHECK_THROWS_WITH_AS((void)klens::any_metric::parse("KL"),
                        "unknown metric 'KL'; known are kl, reverse_kl, js, mse, sqnr, delta_ce, top1", klens::argument_error);

@@ -65,8 +65,12 @@ TEST_CASE("layer: narrow memory rounds what is stored, as the engine would") {
 TEST_CASE("layer: a pair of callables stands for weights that nothing can point at") {
   float stored[] = {1, 2, 3, 4, 5, 6};
   klens::layer of{"w", 3, 2,
-                  [&](klens::matrix_ref<float> into) { for (int i = 0; i < 6; ++i) into(i / 2, i % 2) = stored[i]; },
-                  [&](klens::const_matrix_ref<float> from) { for (int i = 0; i < 6; ++i) stored[i] = from(i / 2, i % 2); }};
+                  [&](klens::matrix_ref<float> into) {
+                    for (int i = 0; i < 6; ++i) into(i / 2, i % 2) = stored[i];
+                  },
+                  [&](klens::const_matrix_ref<float> from) {
+                    for (int i = 0; i < 6; ++i) stored[i] = from(i / 2, i % 2);
+                  }};
   CHECK(of.load() == klens::matrix<float>{{1, 2}, {3, 4}, {5, 6}});
   of.store(klens::matrix<float>::Constant(3, 2, 7));
   CHECK(stored[5] == 7);
@@ -83,5 +87,6 @@ TEST_CASE("layer: holds tells zeros by their sign, as bits do") {
 
 TEST_CASE("layer: one without weights is refused") {
   klens::matrix<float> nothing(0, 4);
-  CHECK_THROWS_WITH_AS((klens::layer{"w", nothing}), "w: a layer needs at least one weight, its shape is 0x4", klens::shape_error);
+  CHECK_THROWS_WITH_AS((klens::layer{"w", nothing}), "w: a layer needs at least one weight, its shape is 0x4",
+                       klens::shape_error);
 }

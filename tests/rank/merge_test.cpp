@@ -13,7 +13,9 @@ namespace {
 // The toy model on some of its sequences.
 struct part_of_toy : support::toy_model {
   std::size_t first = 0;
-  [[nodiscard]] klens::matrix<float> operator()() { return all_logits().middleRows(static_cast<Eigen::Index>(first * length), rows()); }
+  [[nodiscard]] klens::matrix<float> operator()() {
+    return all_logits().middleRows(static_cast<Eigen::Index>(first * length), rows());
+  }
   [[nodiscard]] Eigen::Index rows() const { return static_cast<Eigen::Index>(taken * length); }
   std::size_t taken = 6;
 };
@@ -61,7 +63,8 @@ TEST_CASE("merge: parts give what one scan over all gives, bit for bit") {
 
 TEST_CASE("merge: scans that do not belong together are refused") {
   const klens::scores one = scan(0, 2);
-  CHECK_THROWS_WITH_AS((void)klens::merge(one, scan(2, 2, {klens::kl{}})), doctest::Contains("metrics differ"), klens::argument_error);
+  CHECK_THROWS_WITH_AS((void)klens::merge(one, scan(2, 2, {klens::kl{}})), doctest::Contains("metrics differ"),
+                       klens::argument_error);
   klens::scores other = scan(2, 2);
   other.candidates.pop_back();
   CHECK_THROWS_WITH_AS((void)klens::merge(one, other), doctest::Contains("layers or schemes differ"), klens::argument_error);

@@ -64,14 +64,17 @@ static_assert(klens::staged_forward<toy_model> && !klens::positioned_forward<toy
 static_assert(klens::positioned_forward<positioned_toy_model>);
 
 TEST_CASE("rank_layers: one layer, one token, by hand") {
-  // W = [[1.5], [0.5]] under int2-channel-s32 has scale 1.5: codes 1 and 0 (0.333 rounds down), so logits (1.5, 0.5) become (1.5, 0).
-  klens::matrix<float> weights{{1.5f, 1.0f}, {0.5f, 1.0f}};  // two columns: the row is the group, rounded as {1.5, 1.5} and {0, 1}
+  // W = [[1.5], [0.5]] under int2-channel-s32 has scale 1.5: codes 1 and 0 (0.333 rounds down), so logits (1.5, 0.5) become
+  // (1.5, 0).
+  klens::matrix<float> weights{{1.5f, 1.0f},
+                               {0.5f, 1.0f}};  // two columns: the row is the group, rounded as {1.5, 1.5} and {0, 1}
   std::vector<klens::layer> layers{{"w", weights}};
   const klens::matrix<float> x{{1.0f, 0.0f}};
   const auto forward = [&]() -> klens::matrix<float> { return x * weights.transpose(); };
   klens::rank_options options;
   const klens::scores scores = klens::rank_layers(layers, forward, {"int2-channel-s32"}, metrics, options);
-  // Row 0: scale 1.5, codes 1 and round(2/3) = 1. Row 1: scale 1, codes round(0.5) = 0 (half to even) and 1. Logits (1.5, 0.5) -> (1.5, 0).
+  // Row 0: scale 1.5, codes 1 and round(2/3) = 1. Row 1: scale 1, codes round(0.5) = 0 (half to even) and 1. Logits (1.5, 0.5)
+  // -> (1.5, 0).
   const double p = 1 / (1 + std::exp(-1.0)), q = 1 / (1 + std::exp(-1.5));
   const double kl = p * std::log(p / q) + (1 - p) * std::log((1 - p) / (1 - q));
   const klens::layer_score& only = scores.candidates.at(0);
@@ -225,7 +228,8 @@ TEST_CASE("rank_layers: fp16 memory, bf16 memory and callables are ranked like f
   model.first = stored.cast<float>();
   auto layers = model.layers();
   const klens::scores direct = klens::rank_layers(layers, model, {"int2-channel-s32"}, metrics, options_for(model));
-  std::vector<klens::layer> by_callables{{"block.0.up.weight", 12, 12, [&](klens::matrix_ref<float> into) { into = model.first; },
+  std::vector<klens::layer> by_callables{{"block.0.up.weight", 12, 12,
+                                          [&](klens::matrix_ref<float> into) { into = model.first; },
                                           [&](klens::const_matrix_ref<float> from) { model.first = from; }}};
   by_callables[0].stage = 1;
   const klens::scores called = klens::rank_layers(by_callables, model, {"int2-channel-s32"}, metrics, options_for(model));
@@ -259,7 +263,8 @@ TEST_CASE("rank_layers: delta_ce and perplexity are those of the next tokens") {
     for (std::size_t s = 0; s < model.sequences; ++s)
       for (std::size_t i = s * model.length; i + 1 < (s + 1) * model.length; ++i) {
         double total = 0;
-        for (Eigen::Index v = 0; v < logits.cols(); ++v) total += std::exp(static_cast<double>(logits(static_cast<Eigen::Index>(i), v)));
+        for (Eigen::Index v = 0; v < logits.cols(); ++v)
+          total += std::exp(static_cast<double>(logits(static_cast<Eigen::Index>(i), v)));
         sum += std::log(total) - static_cast<double>(logits(static_cast<Eigen::Index>(i), tokens[i + 1]));
       }
     return sum / static_cast<double>(model.sequences * (model.length - 1));
@@ -295,7 +300,8 @@ TEST_CASE("rank_layers: positions drawn across sequences") {
   const klens::scores drawn = klens::rank_layers(layers, model, schemes, metrics, options);
   CHECK(drawn.candidates[0].positions == 9);
   CHECK(drawn.candidates[0].metrics[0].by_sequence.size() == 6);
-  for (const klens::contribution& each : drawn.candidates[0].metrics[0].by_sequence) CHECK((each.weight == 1 || each.weight == 2));
+  for (const klens::contribution& each : drawn.candidates[0].metrics[0].by_sequence)
+    CHECK((each.weight == 1 || each.weight == 2));
 
   toy_model other;
   other.per_batch = 3;
@@ -354,7 +360,8 @@ TEST_CASE("rank_layers: bad weights and logits are named") {
     return logits;
   };
   CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, poisoned, schemes, metrics, options_for(healthy)),
-                       doctest::Contains("batch 0: block.0.up.weight as int8-g4: sequence 1 of the batch, position 2:"), klens::scan_error);
+                       doctest::Contains("batch 0: block.0.up.weight as int8-g4: sequence 1 of the batch, position 2:"),
+                       klens::scan_error);
   const auto poisoned_reference = [&](std::size_t batch) {
     klens::matrix<float> logits = healthy.batch_logits(batch);
     logits(0, 0) = std::numeric_limits<float>::infinity();
@@ -373,7 +380,8 @@ TEST_CASE("rank_layers: what cannot be is refused at the door, or left out by na
   CHECK_THROWS_AS((void)klens::rank_layers(layers, model, schemes, {}, options), klens::argument_error);
   CHECK_THROWS_AS((void)klens::rank_layers(layers, model, {"fp16", "fp16"}, metrics, options), klens::argument_error);
   CHECK_THROWS_AS((void)klens::rank_layers(layers, model, schemes, {klens::kl{}, klens::kl{}}, options), klens::argument_error);
-  CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, {"q4_0"}, metrics, options), doctest::Contains("q4_0"), klens::argument_error);
+  CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, {"q4_0"}, metrics, options), doctest::Contains("q4_0"),
+                       klens::argument_error);
   auto twice = layers;
   twice.push_back(layers[0]);
   CHECK_THROWS_AS((void)klens::rank_layers(twice, model, schemes, metrics, options), klens::argument_error);
@@ -383,13 +391,15 @@ TEST_CASE("rank_layers: what cannot be is refused at the door, or left out by na
 
   klens::rank_options odd = options;
   odd.sequence_length = 7;
-  CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, schemes, metrics, odd), doctest::Contains("not a whole number of sequences of 7"));
+  CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, schemes, metrics, odd),
+                    doctest::Contains("not a whole number of sequences of 7"));
   klens::rank_options short_of_tokens = options;
   short_of_tokens.tokens.resize(29);
   CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, schemes, metrics, short_of_tokens), doctest::Contains("29 tokens"));
   klens::rank_options foreign = options;
   foreign.tokens[4] = 19;
-  CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, schemes, metrics, foreign), doctest::Contains("token 19 at 4 is outside"));
+  CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, schemes, metrics, foreign),
+                    doctest::Contains("token 19 at 4 is outside"));
 
   klens::matrix<float> wide = support::wave(4, 32, 0.2);
   layers.emplace_back("wide.weight", wide);

@@ -123,8 +123,8 @@ TEST_CASE("from_quantized: a metric that is no mean over positions is refused") 
   auto layers = model.layers();
   klens::rank_options options = options_for(model);
   options.from = klens::direction::from_quantized;
-  CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, {"int4-channel"}, {klens::sqnr{}}, options), doctest::Contains("sqnr"),
-                       klens::argument_error);
+  CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, {"int4-channel"}, {klens::sqnr{}}, options),
+                       doctest::Contains("sqnr"), klens::argument_error);
 }
 
 TEST_CASE("from_quantized: an exception in the middle leaves every weight as it was") {

@@ -7,7 +7,8 @@
 
 namespace {
 
-klens::layer_score candidate(const char* name, std::vector<klens::contribution> sums, klens::outcome result = klens::outcome::measured) {
+klens::layer_score candidate(const char* name, std::vector<klens::contribution> sums,
+                             klens::outcome result = klens::outcome::measured) {
   klens::layer_score one;
   one.layer = name;
   one.scheme = "int4-channel";

@@ -53,7 +53,8 @@ TEST_CASE("scores: infinite damage ranks first") {
 
 TEST_CASE("scores: a metric that was not measured is an error that says which were") {
   const klens::scores all = example();
-  CHECK_THROWS_WITH_AS((void)all.ranked("top1"), "metric 'top1' was not measured; measured were kl, sqnr", klens::argument_error);
+  CHECK_THROWS_WITH_AS((void)all.ranked("top1"), "metric 'top1' was not measured; measured were kl, sqnr",
+                       klens::argument_error);
 }
 
 TEST_CASE("scores: find") {

@@ -10,7 +10,8 @@
 
 namespace reference {
 
-/// fp16 by looking the number up: of the two neighbours in the list of all its numbers the nearer one, of equally near ones the even.
+/// fp16 by looking the number up: of the two neighbours in the list of all its numbers the nearer one, of equally near ones the
+/// even.
 inline float nearest_fp16(float value) {
   static const std::vector<double> all = [] {
     std::vector<double> numbers;
@@ -114,14 +115,14 @@ class splitmix {
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return z ^ (z >> 31);
   }
-  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }                                // [0, 1)
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }                          // [0, 1)
   float bell() { return static_cast<float>(uniform() + uniform() + uniform() + uniform() - 2.0); }  // mean 0, spread 0.58
  private:
   std::uint64_t state_;
 };
 
-/// Rows of all kinds: like trained weights, with outliers, skewed, one-sided, of exact ties, with zeros of both signs, near the ends
-/// of float's range (subnormal ones included), constant, empty of anything but zeros.
+/// Rows of all kinds: like trained weights, with outliers, skewed, one-sided, of exact ties, with zeros of both signs, near the
+/// ends of float's range (subnormal ones included), constant, empty of anything but zeros.
 inline std::vector<std::vector<float>> rows_of_all_kinds(std::size_t length, std::uint64_t seed) {
   splitmix random{seed};
   std::vector<std::vector<float>> rows;

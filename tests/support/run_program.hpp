@@ -46,7 +46,8 @@ struct program_result {
 /// Runs a program through the shell, with output and errors apart.
 [[nodiscard]] inline program_result run_program(const std::string& command) {
   const temporary_folder folder;
-  const int status = std::system(("( " + command + " ) >'" + (folder / "out").string() + "' 2>'" + (folder / "err").string() + "' </dev/null").c_str());
+  const int status = std::system(
+      ("( " + command + " ) >'" + (folder / "out").string() + "' 2>'" + (folder / "err").string() + "' </dev/null").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content_of(folder / "out"), content_of(folder / "err")};
 }
 

@@ -14,7 +14,8 @@ namespace support {
 
 inline klens::matrix<float> wave(Eigen::Index rows, Eigen::Index columns, double step) {
   klens::matrix<float> values(rows, columns);
-  for (Eigen::Index i = 0; i < values.size(); ++i) values.data()[i] = static_cast<float>(std::sin(step * static_cast<double>(i + 1)));
+  for (Eigen::Index i = 0; i < values.size(); ++i)
+    values.data()[i] = static_cast<float>(std::sin(step * static_cast<double>(i + 1)));
   return values;
 }
 
@@ -34,7 +35,8 @@ struct toy_model {
 
   [[nodiscard]] std::vector<std::int32_t> tokens() const {
     std::vector<std::int32_t> all(sequences * length);
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>((i * i + 3 * i) % static_cast<std::size_t>(vocabulary));
+    for (std::size_t i = 0; i < all.size(); ++i)
+      all[i] = static_cast<std::int32_t>((i * i + 3 * i) % static_cast<std::size_t>(vocabulary));
     return all;
   }
   std::vector<klens::layer> layers() {
@@ -52,10 +54,12 @@ struct toy_model {
   void advance(state& at, std::size_t stage) {
     ++stages_run;
     if (stage == 0) {
-      const std::size_t first_token = at.batch * per_batch * length, end = std::min(first_token + per_batch * length, sequences * length);
+      const std::size_t first_token = at.batch * per_batch * length,
+                        end = std::min(first_token + per_batch * length, sequences * length);
       const auto all = tokens();
       at.hidden.resize(static_cast<Eigen::Index>(end - first_token), width);
-      for (std::size_t i = first_token; i < end; ++i) at.hidden.row(static_cast<Eigen::Index>(i - first_token)) = embedding.row(all[i]);
+      for (std::size_t i = first_token; i < end; ++i)
+        at.hidden.row(static_cast<Eigen::Index>(i - first_token)) = embedding.row(all[i]);
       return;
     }
     const klens::matrix<float>& weights = stage == 1 ? first : second;
@@ -96,7 +100,9 @@ struct toy_model {
 struct positioned_toy_model : toy_model {
   using toy_model::logits;
   [[nodiscard]] std::size_t positions(const state& at) const { return static_cast<std::size_t>(at.hidden.rows()); }
-  [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows) const { return head_of(at, rows); }
+  [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows) const {
+    return head_of(at, rows);
+  }
 };
 
 }  // namespace support

@@ -5,6 +5,8 @@
 
 #include <klens/detail/elementwise.hpp>
 
+#include "products.hpp"
+
 namespace hybrid {
 namespace {
 
@@ -34,8 +36,7 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
       const Eigen::Index count = std::min(slice, length - first), keys = first + count;
       const workspace::frame inner_frame{work};
       panel scores = work.take(count, keys), totals = work.take(1, count);
-      scores.noalias() =
-          q.block(first, head * head_width, count, head_width) * k.block(0, shared, keys, head_width).transpose();
+      multiply_transposed(q.block(first, head * head_width, count, head_width), k.block(0, shared, keys, head_width), scores);
       auto result = mixed.block(first, head * head_width, count, head_width);
       for (Eigen::Index r = 0; r < count; ++r) {
         const std::span<float> all = klens::row(scores, r);
@@ -43,7 +44,7 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
         totals(0, r) = klens::detail::exponentials(all.first(visible), score_scale);
         std::ranges::fill(all.subspan(visible), 0.f);
       }
-      result.noalias() = scores * v.block(0, shared, keys, head_width);
+      multiply(scores, v.block(0, shared, keys, head_width), result);
       for (Eigen::Index r = 0; r < count; ++r) result.row(r) *= 1 / totals(0, r);
     }
   }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <klens/detail/elementwise.hpp>
 #include <klens/matrix.hpp>
 #include <string>
 #include <utility>
@@ -8,6 +7,7 @@
 
 #include "checkpoint.hpp"
 #include "parameter.hpp"
+#include "products.hpp"
 
 namespace hybrid {
 
@@ -18,16 +18,13 @@ struct linear {
 
   /// y = linear(x)
   void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
-    if (bias == nullptr) {
-      y.noalias() = x * weight->values.transpose();
-    } else {
-      y.rowwise() = bias->values.row(0);
-      y.noalias() += x * weight->values.transpose();
-    }
+    if (bias == nullptr) return multiply_transposed(x, weight->values, y);
+    y.rowwise() = bias->values.row(0);
+    add_multiplied_transposed(x, weight->values, 1, y);
   }
   /// y += scale * linear(x)
   void add_to(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
-    y.noalias() += scale * (x * weight->values.transpose());
+    add_multiplied_transposed(x, weight->values, scale, y);
     if (bias != nullptr) y.rowwise() += scale * bias->values.row(0);
   }
   [[nodiscard]] double flops(std::size_t rows) const {

@@ -11,6 +11,7 @@
 #include "checkpoint.hpp"
 #include "config.hpp"
 #include "model_types.hpp"
+#include "products.hpp"
 
 namespace hybrid {
 namespace {
@@ -147,7 +148,7 @@ klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
     const Eigen::Index first = static_cast<Eigen::Index>(s) * length;
     parts_.final_norm(at.hidden.middleRows(first, length), normed);
     auto rows = all.middleRows(first, length);
-    rows.noalias() = normed * parts_.head->values.transpose();
+    multiply_transposed(normed, parts_.head->values, rows);
     if (parts_.head_scale != 1) rows *= parts_.head_scale;
   });
   return all;
@@ -166,7 +167,7 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
       normalize_row(klens::row(at.hidden, static_cast<Eigen::Index>(some[static_cast<std::size_t>(r)])),
                     parts_.final_norm.weight->vector(), parts_.final_norm.epsilon, klens::row(normed, r));
     auto into = all.middleRows(static_cast<Eigen::Index>(i * tile), count);
-    into.noalias() = normed * parts_.head->values.transpose();
+    multiply_transposed(normed, parts_.head->values, into);
     if (parts_.head_scale != 1) into *= parts_.head_scale;
   });
   return all;

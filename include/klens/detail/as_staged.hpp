@@ -39,8 +39,8 @@ class as_staged {
       return forward_();
   }
 
-  /// True where logits can be had for chosen rows of a state: positions(state) says how many there are, logits(state, rows) may be
-  /// called from several threads at once.
+  /// True where logits can be had for chosen rows of a state: positions(state) says how many there are, logits(state, rows) may
+  /// be called from several threads at once.
   static constexpr bool has_rows = positioned_forward<Forward>;
   template <class State>
   [[nodiscard]] std::size_t positions(const State& state) {
@@ -51,13 +51,13 @@ class as_staged {
     return forward_.logits(state, rows);
   }
 
-  /// The share of a whole forward that runs from the entry of `stage` to the logits. A staged forward may tell what each stage costs
-  /// with cost(stage), in any unit, stages() being the head; otherwise all count alike.
+  /// The share of a whole forward that runs from the entry of `stage` to the logits. A staged forward may tell what each stage
+  /// costs with cost(stage), in any unit, stages() being the head; otherwise all count alike.
   [[nodiscard]] double share_from(std::size_t stage) {
     double from_here = 0, all = 0;
     for (std::size_t s = 0; s <= stages(); ++s) {
       double each = 1;
-      if constexpr (requires(Forward& f) { f.cost(s); }) each = forward_.cost(s);
+      if constexpr (requires(Forward & f) { f.cost(s); }) each = forward_.cost(s);
       all += each;
       if (s >= stage) from_here += each;
     }

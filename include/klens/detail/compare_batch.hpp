@@ -19,8 +19,9 @@
 
 namespace klens::detail {
 
-/// A run of measured positions within one sequence: what one thread takes at a time. Sums are formed within chunks in the order of
-/// positions and then over chunks in their order, so no result depends on the number of threads or on how sequences were put into batches.
+/// A run of measured positions within one sequence: what one thread takes at a time. Sums are formed within chunks in the order
+/// of positions and then over chunks in their order, so no result depends on the number of threads or on how sequences were put
+/// into batches.
 struct chunk {
   std::size_t sequence = 0;  // in the batch
   std::size_t first = 0;     // among the batch's measured positions
@@ -70,14 +71,15 @@ struct batch_reference {
   std::vector<chunk> chunks;         // of them
   matrix<float> logits;              // [measured x vocabulary]
   std::vector<reference_row> known;  // a row each
-  std::vector<std::int64_t> next;    // the token after each measured position, -1 where there is none; empty: no tokens are known
+  std::vector<std::int64_t> next;  // the token after each measured position, -1 where there is none; empty: no tokens are known
 
   [[nodiscard]] std::optional<std::size_t> next_token(std::size_t measured) const {
     if (next.empty() || next[measured] < 0) return std::nullopt;
     return static_cast<std::size_t>(next[measured]);
   }
   [[nodiscard]] std::string place(std::size_t measured) const {
-    return "sequence " + std::to_string(rows[measured] / length) + " of the batch, position " + std::to_string(rows[measured] % length);
+    return "sequence " + std::to_string(rows[measured] / length) + " of the batch, position " +
+           std::to_string(rows[measured] % length);
   }
 };
 

@@ -11,9 +11,10 @@
 
 namespace klens::detail {
 
-/// Which positions of a sequence are measured when `wanted` are drawn across all sequences: every sequence gives as many as any other
-/// (one more or less where they do not divide), drawn without replacement, so that the mean over them estimates the mean over all.
-/// Depends on seed and sequence alone, not on batches. Ascending; all positions where wanted is 0 or not fewer than there are.
+/// Which positions of a sequence are measured when `wanted` are drawn across all sequences: every sequence gives as many as any
+/// other (one more or less where they do not divide), drawn without replacement, so that the mean over them estimates the mean
+/// over all. Depends on seed and sequence alone, not on batches. Ascending; all positions where wanted is 0 or not fewer than
+/// there are.
 [[nodiscard]] inline std::vector<std::size_t> drawn_positions(std::size_t wanted, std::uint64_t seed, std::size_t sequence,
                                                               std::size_t sequences, std::size_t length) {
   std::vector<std::size_t> positions(length);

@@ -5,8 +5,8 @@
 
 namespace klens::detail {
 
-/// A seeded stream of random numbers that is the same on every machine and with every standard library (SplitMix64: Steele, Lea and
-/// Flood 2014). Streams of the same seed and different `which` are independent for all that klens does with them.
+/// A seeded stream of random numbers that is the same on every machine and with every standard library (SplitMix64: Steele, Lea
+/// and Flood 2014). Streams of the same seed and different `which` are independent for all that klens does with them.
 class random_stream {
  public:
   explicit random_stream(std::uint64_t seed, std::uint64_t which = 0) noexcept : state_{mixed(mixed(seed) + which)} {}

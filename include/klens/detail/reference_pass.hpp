@@ -18,8 +18,8 @@ namespace klens::detail {
 template <class State>
 using stage_entries = std::map<std::size_t, State>;
 
-/// Runs a batch through all stages and keeps the state at the entry of every wanted one; stages() stands for the head and is always
-/// kept: the last one returned, from which logits are taken.
+/// Runs a batch through all stages and keeps the state at the entry of every wanted one; stages() stands for the head and is
+/// always kept: the last one returned, from which logits are taken.
 template <class Staged>
 [[nodiscard]] auto run_stages(Staged& forward, std::size_t batch, const std::vector<bool>& wanted) {
   auto state = forward.begin(batch);
@@ -33,7 +33,8 @@ template <class Staged>
 }
 
 /// Which positions of a batch are measured, and how it falls into sequences and chunks. `first_sequence` is the batch's first.
-[[nodiscard]] inline batch_reference lay_out_batch(std::size_t positions, std::size_t first_sequence, const rank_options& options) {
+[[nodiscard]] inline batch_reference lay_out_batch(std::size_t positions, std::size_t first_sequence,
+                                                   const rank_options& options) {
   batch_reference of;
   of.length = options.sequence_length ? options.sequence_length : positions;
   if (positions == 0 || positions % of.length != 0)
@@ -43,7 +44,8 @@ template <class Staged>
   const std::size_t all_sequences = options.tokens.size() / of.length;
   std::vector<std::size_t> measured;
   for (std::size_t s = 0; s < of.sequences; ++s) {
-    const std::vector<std::size_t> drawn = drawn_positions(options.positions, options.seed, first_sequence + s, all_sequences, of.length);
+    const std::vector<std::size_t> drawn =
+        drawn_positions(options.positions, options.seed, first_sequence + s, all_sequences, of.length);
     for (const std::size_t each : drawn) of.rows.push_back(s * of.length + each);
     measured.push_back(drawn.size());
   }
@@ -53,7 +55,8 @@ template <class Staged>
 
 /// The logits of the untouched model at the measured positions, and what is known of each row.
 template <class Staged, class State>
-[[nodiscard]] batch_reference take_reference(Staged& forward, const State& state, std::size_t first_sequence, const rank_options& options) {
+[[nodiscard]] batch_reference take_reference(Staged& forward, const State& state, std::size_t first_sequence,
+                                             const rank_options& options) {
   batch_reference of;
   if constexpr (Staged::has_rows) {
     of = lay_out_batch(forward.positions(state), first_sequence, options);

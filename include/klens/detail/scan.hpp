@@ -33,7 +33,10 @@ class scan {
  public:
   scan(std::span<const worker<Forward>> workers, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
        const rank_options& options)
-      : workers_{workers}, schemes_{schemes}, metrics_{metrics}, options_{options},
+      : workers_{workers},
+        schemes_{schemes},
+        metrics_{metrics},
+        options_{options},
         book_{first_layers(workers), schemes, metrics, options, as_staged{*workers.front().forward}.stages()},
         wanted_(as_staged{*workers.front().forward}.stages() + 1, false) {
     if (options.noise_floor && !residual_forward<Forward>)
@@ -121,8 +124,10 @@ class scan {
       staged forward{*workers_[w].forward};
       const batch_reference other = take_reference(forward, entered[w]->rbegin()->second, book_.sequences_seen(), options_);
       const auto bytes = static_cast<std::size_t>(reference.logits.size()) * sizeof(float);
-      if (other.logits.size() != reference.logits.size() || std::memcmp(other.logits.data(), reference.logits.data(), bytes) != 0)
-        throw argument_error{"worker " + std::to_string(w) + " gives other logits than worker 0; all workers must run the same model"};
+      if (other.logits.size() != reference.logits.size() ||
+          std::memcmp(other.logits.data(), reference.logits.data(), bytes) != 0)
+        throw argument_error{"worker " + std::to_string(w) +
+                             " gives other logits than worker 0; all workers must run the same model"};
     }
   }
 
@@ -202,11 +207,12 @@ class scan {
       try {
         const bool changed = each.guard.changed();
         each.guard.restore();
-        batch_damage saved = compare_batch(forward, resume(forward, entered, each.quantized.stage), reference, metrics_, options_.threads);
+        batch_damage saved =
+            compare_batch(forward, resume(forward, entered, each.quantized.stage), reference, metrics_, options_.threads);
         if (changed) (void)each.guard.perturb(schemes_[s], {.threads = options_.threads});
-        const outcome result = !changed                        ? outcome::weights_unchanged
+        const outcome result = !changed                          ? outcome::weights_unchanged
                                : turn_into_savings(saved, whole) ? outcome::measured
-                                                               : outcome::output_unchanged;
+                                                                 : outcome::output_unchanged;
         if (!enter(each.candidate, each.error, saved, result, share(forward, each.quantized.stage, reference))) return false;
       } catch (const std::exception& caught) {
         throw error_at(each.quantized, schemes_[s], caught);
@@ -216,7 +222,8 @@ class scan {
   }
 
   /// Enters a candidate's damage in the books. False: the caller wants to stop.
-  [[nodiscard]] bool enter(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result, double forwards) {
+  [[nodiscard]] bool enter(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result,
+                           double forwards) {
     const std::lock_guard lock{guard_book_};
     book_.spend(forwards);
     book_.add(candidate, error, damage, result);
@@ -235,7 +242,8 @@ class scan {
 
   /// What part of a whole forward over the batch runs from the entry of a stage, with the head at the measured positions only.
   [[nodiscard]] static double share(staged& forward, std::size_t stage, const batch_reference& reference) {
-    const double measured = static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
+    const double measured =
+        static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
     const double head = staged::has_rows ? forward.share_from(forward.stages()) * (1 - measured) : 0;
     return forward.share_from(stage) - head;
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <klens/detail/compare_batch.hpp>
 #include <klens/detail/settle_places.hpp>
 #include <klens/detail/summarize.hpp>
@@ -13,7 +14,6 @@
 #include <klens/rank/layer.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
-#include <iterator>
 #include <set>
 #include <span>
 #include <string>
@@ -37,7 +37,8 @@ class scan_book {
     }
     for (std::size_t l = 0; l < layers.size(); ++l)
       for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes[s], s);
-    if (result_.candidates.empty()) throw argument_error{"no layer can be stored under any of the schemes: " + result_.skipped.front()};
+    if (result_.candidates.empty())
+      throw argument_error{"no layer can be stored under any of the schemes: " + result_.skipped.front()};
     if (options.resume) take_up(*options.resume);
   }
 
@@ -101,7 +102,8 @@ class scan_book {
     const double in_batch = (spent_ - spent_before_batch_) / done;
     const double expected = forwards(spent_ + in_batch * batches_left);
     return options_->progress({batches_done_, options_->batches, done_in_batch_, alive_in_batch_, each.layer, each.scheme,
-                               forwards(spent_), expected, seconds, seconds * (expected / forwards(spent_) - 1)});
+                               result_.positions, forwards(spent_), expected, seconds,
+                               seconds * (expected / forwards(spent_) - 1)});
   }
 
   /// Ends a batch: candidates whose place is settled leave.
@@ -133,7 +135,8 @@ class scan_book {
   }
 
  private:
-  void expect_something(std::span<const layer> layers, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics) {
+  void expect_something(std::span<const layer> layers, const std::vector<scheme>& schemes,
+                        const std::vector<any_metric>& metrics) {
     if (layers.empty()) throw argument_error{"rank_layers: there is no layer to rank"};
     if (schemes.empty()) throw argument_error{"rank_layers: there is no scheme to rank layers under"};
     if (metrics.empty()) throw argument_error{"rank_layers: there is no metric to rank by"};
@@ -142,7 +145,8 @@ class scan_book {
       throw argument_error{"rank_layers: drawing options.positions needs options.tokens, which tell how many there are"};
     for (const any_metric& each : metrics) {
       if (options_->from == direction::from_quantized && each.has_finish())
-        throw argument_error{"metric " + each.name + " is no mean over positions: what restoring a layer saves of it is not defined"};
+        throw argument_error{"metric " + each.name +
+                             " is no mean over positions: what restoring a layer saves of it is not defined"};
       if (std::ranges::find(result_.metrics, each.name, &metric_info::name) != result_.metrics.end())
         throw argument_error{"metric " + each.name + " is asked for twice"};
       result_.metrics.push_back({each.name, each.unit, each.higher_is_worse});
@@ -179,7 +183,8 @@ class scan_book {
     };
     const bool fits = std::ranges::equal(from.so_far.candidates, result_.candidates, same) &&
                       std::ranges::equal(from.so_far.metrics, result_.metrics, {}, &metric_info::name, &metric_info::name);
-    if (!fits) throw argument_error{"options.resume is of another scan: its layers, schemes or metrics are not those asked for"};
+    if (!fits)
+      throw argument_error{"options.resume is of another scan: its layers, schemes or metrics are not those asked for"};
     result_ = from.so_far;
     batches_done_ = from.batches;
     spent_ = from.spent;
@@ -188,7 +193,8 @@ class scan_book {
   void add_next_tokens(batch_reference& reference) {
     if (options_->tokens.empty()) return;
     if (first_row_ + reference.sequences * reference.length > options_->tokens.size())
-      throw shape_error{"options.tokens has " + std::to_string(options_->tokens.size()) + " tokens, the forward gave at least " +
+      throw shape_error{"options.tokens has " + std::to_string(options_->tokens.size()) +
+                        " tokens, the forward gave at least " +
                         std::to_string(first_row_ + reference.sequences * reference.length) + " positions"};
     std::vector<contribution> nll(reference.sequences, contribution{0, 0});
     for (std::size_t at = 0; at < reference.rows.size(); ++at) {
@@ -201,7 +207,8 @@ class scan_book {
                              " is outside the vocabulary of " + std::to_string(reference.logits.cols())};
       reference.next.back() = token;
       contribution& sum = nll[here / reference.length];
-      sum.value += reference.known[at].log_sum_exp - static_cast<double>(reference.logits(static_cast<Eigen::Index>(at), token));
+      sum.value +=
+          reference.known[at].log_sum_exp - static_cast<double>(reference.logits(static_cast<Eigen::Index>(at), token));
       sum.weight += 1;
     }
     result_.reference.nll_by_sequence.insert(result_.reference.nll_by_sequence.end(), nll.begin(), nll.end());

@@ -11,9 +11,10 @@
 
 namespace klens::detail {
 
-/// Lets the stopping rule look at the candidates of each scheme, and enters where they now stand. `at` brings what the rule must know
-/// beside the candidates.
-inline void settle_places(scores& all, const any_metric& metric, std::size_t metric_index, const any_stopping_rule& stop, look at) {
+/// Lets the stopping rule look at the candidates of each scheme, and enters where they now stand. `at` brings what the rule
+/// must know beside the candidates.
+inline void settle_places(scores& all, const any_metric& metric, std::size_t metric_index, const any_stopping_rule& stop,
+                          look at) {
   std::map<std::string, std::vector<layer_score*>> schemes;
   for (layer_score& each : all.candidates) schemes[each.scheme].push_back(&each);
   at.higher_is_worse = metric.higher_mean_is_worse();

@@ -56,8 +56,9 @@ inline void expect_finite_weights(const layer& each) {
   const auto* const bad = std::find_if_not(weights.data(), end, [](float w) { return std::isfinite(w); });
   if (bad == end) return;
   const auto at = bad - weights.data();
-  throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " + std::to_string(at % weights.cols()) +
-                      "] is " + std::to_string(*bad) + "; a layer with such a weight cannot be quantized: mend the model"};
+  throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " +
+                      std::to_string(at % weights.cols()) + "] is " + std::to_string(*bad) +
+                      "; a layer with such a weight cannot be quantized: mend the model"};
 }
 
 }  // namespace klens::detail

@@ -13,22 +13,20 @@
 
 namespace klens {
 
-/// What a scan is of: names and values (fingerprints of model and tokens, schemes, options) that must agree before it may go on.
+/// What a scan is of: names and values (fingerprints of model and tokens, schemes, options) that must agree before it may go
+/// on.
 using scan_identity = std::map<std::string, std::string>;
 
 /// Writes a checkpoint, whole or not at all. Throws file_error; an older checkpoint then stays as it was.
 inline void write_checkpoint(const std::filesystem::path& path, const scan_identity& identity, const scan_checkpoint& at) {
-  const nlohmann::json json{{"format", "klens-checkpoint"},
-                            {"version", 1},
-                            {"of", identity},
-                            {"batches", at.batches},
-                            {"spent", at.spent},
-                            {"scores", to_json(scores_file{{}, at.so_far})}};
+  const nlohmann::json json{
+      {"format", "klens-checkpoint"}, {"version", 1},      {"of", identity},
+      {"batches", at.batches},        {"spent", at.spent}, {"scores", to_json(scores_file{{}, at.so_far})}};
   write_file(path, json.dump() + "\n");
 }
 
-/// Reads a checkpoint of that scan. Throws file_error, which starts with the path: for what is no checkpoint, is cut short, or is of
-/// another scan; the message then says in what they differ.
+/// Reads a checkpoint of that scan. Throws file_error, which starts with the path: for what is no checkpoint, is cut short, or
+/// is of another scan; the message then says in what they differ.
 [[nodiscard]] inline scan_checkpoint read_checkpoint(const std::filesystem::path& path, const scan_identity& identity) {
   const auto refuse = [&path](const std::string& problem) {
     throw file_error{path.string() + ": " + problem + "; name another file, or remove this one to start anew"};
@@ -42,7 +40,8 @@ inline void write_checkpoint(const std::filesystem::path& path, const scan_ident
     for (const auto& [name, value] : identity) {
       const auto found = of.find(name);
       if (found == of.end() || found->second != value)
-        refuse("is of another scan: its " + name + " is " + (found == of.end() ? "not known" : found->second) + ", not " + value);
+        refuse("is of another scan: its " + name + " is " + (found == of.end() ? "not known" : found->second) + ", not " +
+               value);
     }
     return {scores_from_json(json.at("scores")).result, json.at("batches").get<std::size_t>(), json.at("spent").get<double>()};
   } catch (const nlohmann::json::exception& caught) {

@@ -98,21 +98,19 @@ template <class Value, std::size_t Count>
           {"max", number(score.worst)}, {"at", score.worst_position}, {"by_sequence", sums_to_json(score.by_sequence)}};
 }
 [[nodiscard]] inline metric_score metric_score_from_json(const nlohmann::json& json) {
-  return {number(json.at("mean")),
-          number(json.at("low")),
-          number(json.at("high")),
-          number(json.at("max")),
-          json.at("at").get<std::size_t>(),
-          sums_from_json(json.at("by_sequence"))};
+  return {number(json.at("mean")), number(json.at("low")),           number(json.at("high")),
+          number(json.at("max")),  json.at("at").get<std::size_t>(), sums_from_json(json.at("by_sequence"))};
 }
 
 // One entry a metric, in the order of `metrics`.
-[[nodiscard]] inline nlohmann::json to_json(const std::vector<metric_score>& scores_of, const std::vector<metric_info>& metrics) {
+[[nodiscard]] inline nlohmann::json to_json(const std::vector<metric_score>& scores_of,
+                                            const std::vector<metric_info>& metrics) {
   nlohmann::json json = nlohmann::json::object();
   for (std::size_t m = 0; m < metrics.size(); ++m) json[metrics[m].name] = to_json(scores_of[m]);
   return json;
 }
-[[nodiscard]] inline std::vector<metric_score> metric_scores_from_json(const nlohmann::json& json, const std::vector<metric_info>& metrics) {
+[[nodiscard]] inline std::vector<metric_score> metric_scores_from_json(const nlohmann::json& json,
+                                                                       const std::vector<metric_info>& metrics) {
   std::vector<metric_score> scores_of;
   for (const metric_info& metric : metrics) scores_of.push_back(metric_score_from_json(json.at(metric.name)));
   return scores_of;
@@ -162,11 +160,11 @@ template <class Value, std::size_t Count>
     for (const ranked_place& each : found.places) {
       const auto& range = each.to_next.range;
       in_order.push_back({{"layer", each.candidate->layer},
-                        {"group", each.group},
-                        {"to_next",
-                         {{"value", number(each.to_next.value)},
-                          {"low", range ? number(range->low) : nullptr},
-                          {"high", range ? number(range->high) : nullptr}}}});
+                          {"group", each.group},
+                          {"to_next",
+                           {{"value", number(each.to_next.value)},
+                            {"low", range ? number(range->low) : nullptr},
+                            {"high", range ? number(range->high) : nullptr}}}});
     }
     rankings.push_back({{"scheme", scheme}, {"metric", metric}, {"stability", number(found.stability)}, {"places", in_order}});
   }
@@ -215,21 +213,19 @@ template <class Value, std::size_t Count>
       throw argument_error{"is not a klens-scores document of version 1"};
     scores_file file;
     const nlohmann::json &model = json.at("model"), &tokens = json.at("tokens"), &cost = json.at("cost");
-    file.origin = {model.at("path").get<std::string>(),
-                   model.at("fingerprint").get<std::string>(),
-                   tokens.at("file").get<std::string>(),
-                   tokens.at("fingerprint").get<std::string>(),
-                   tokens.at("length").get<std::uint64_t>(),
-                   tokens.at("first").get<std::uint64_t>(),
-                   cost.at("peak_bytes").get<std::uint64_t>(),
-                   {}};
+    file.origin = {model.at("path").get<std::string>(),        model.at("fingerprint").get<std::string>(),
+                   tokens.at("file").get<std::string>(),       tokens.at("fingerprint").get<std::string>(),
+                   tokens.at("length").get<std::uint64_t>(),   tokens.at("first").get<std::uint64_t>(),
+                   cost.at("peak_bytes").get<std::uint64_t>(), {}};
     scores& all = file.result;
     for (const nlohmann::json& each : json.at("metrics"))
       all.metrics.push_back(
           {each.at("name").get<std::string>(), each.at("unit").get<std::string>(), each.at("higher_is_worse").get<bool>()});
-    for (const nlohmann::json& each : json.at("candidates")) all.candidates.push_back(detail::candidate_from_json(each, all.metrics));
+    for (const nlohmann::json& each : json.at("candidates"))
+      all.candidates.push_back(detail::candidate_from_json(each, all.metrics));
     for (const nlohmann::json& each : json.at("quantized"))
-      all.quantized.push_back({each.at("scheme").get<std::string>(), detail::metric_scores_from_json(each.at("metrics"), all.metrics)});
+      all.quantized.push_back(
+          {each.at("scheme").get<std::string>(), detail::metric_scores_from_json(each.at("metrics"), all.metrics)});
     if (!json.at("noise").is_null()) all.noise = detail::metric_scores_from_json(json.at("noise"), all.metrics);
     all.skipped = json.at("skipped").get<std::vector<std::string>>();
     all.reference.nll_by_sequence = detail::sums_from_json(json.at("reference").at("by_sequence"));
@@ -244,7 +240,9 @@ template <class Value, std::size_t Count>
 }
 
 /// Writes scores.json, whole or not at all. Throws file_error.
-inline void write_scores(const std::filesystem::path& path, const scores_file& file) { write_file(path, to_json(file).dump(1) + "\n"); }
+inline void write_scores(const std::filesystem::path& path, const scores_file& file) {
+  write_file(path, to_json(file).dump(1) + "\n");
+}
 
 /// Reads scores.json. Throws file_error, which starts with the path.
 [[nodiscard]] inline scores_file read_scores(const std::filesystem::path& path) {

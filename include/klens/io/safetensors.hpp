@@ -128,7 +128,8 @@ class safetensors {
     return {narrow.begin(), narrow.end()};
   }
 
-  /// Elements first, first + 1, ... of an F32, F16 or BF16 tensor of this file, as floats. Refuses other types also where `to` is empty.
+  /// Elements first, first + 1, ... of an F32, F16 or BF16 tensor of this file, as floats. Refuses other types also where `to`
+  /// is empty.
   void copy_floats(const stored_tensor& from, std::size_t first, std::span<float> to) const {
     assert(first <= from.elements() && to.size() <= from.elements() - first);
     const auto copy_as = [&]<class T>(T) {

@@ -5,8 +5,8 @@
 
 namespace klens {
 
-/// KL(Q || P): the divergence seen from the observed model, averaged over positions. Times the sequence length it is what the code
-/// of arXiv:2604.13440 computes.
+/// KL(Q || P): the divergence seen from the observed model, averaged over positions. Times the sequence length it is what the
+/// code of arXiv:2604.13440 computes.
 /// Unit       nats; 0 where the rows agree up to a constant; higher is worse.
 /// Edges      a token that is -inf in both rows adds nothing; -inf in reference alone gives +inf.
 /// Precision  as kl.

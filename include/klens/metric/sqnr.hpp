@@ -1,7 +1,7 @@
 #pragma once
 
-#include <klens/concepts.hpp>
 #include <cmath>
+#include <klens/concepts.hpp>
 #include <limits>
 #include <string_view>
 

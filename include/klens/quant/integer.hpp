@@ -62,7 +62,7 @@ struct integer {
   [[nodiscard]] std::size_t groups(std::size_t columns) const noexcept {
     return columns == 0 ? 0 : (columns - 1) / group_of(columns) + 1;
   }
-  [[nodiscard]] std::size_t scale_bytes() const noexcept { return detail::bytes_of(scale); }
+  [[nodiscard]] std::size_t scale_bytes() const noexcept { return detail::scale_size(scale); }
 
  private:
   [[nodiscard]] std::size_t group_of(std::size_t columns) const noexcept { return group_size == 0 ? columns : group_size; }

@@ -19,7 +19,8 @@
 
 namespace klens {
 
-/// Any metric, klens' own or the user's, behind one type, so that a scan can take a list of them that is known at run time only.
+/// Any metric, klens' own or the user's, behind one type, so that a scan can take a list of them that is known at run time
+/// only.
 class any_metric {
  public:
   std::string name;
@@ -29,10 +30,12 @@ class any_metric {
   double least = -std::numeric_limits<double>::infinity();
 
   template <class Metric>
-    requires(!std::same_as<Metric, any_metric>) && metric<Metric>  // in this order: clang would ask whether copying needs copying
-  any_metric(Metric policy)  // NOLINT: a list of policies is a list of metrics
-      : name{Metric::name}, unit{Metric::unit}, higher_is_worse{Metric::higher_is_worse},
-        measure_{[policy](const position& at) { return contribution{policy(at)}; }} {
+  requires(!std::same_as<Metric, any_metric>) && metric<Metric>  // in this order: clang would ask whether copying needs copying
+      any_metric(Metric policy)                                  // NOLINT: a list of policies is a list of metrics
+      : name{Metric::name},
+  unit{Metric::unit}, higher_is_worse{Metric::higher_is_worse}, measure_{[policy](const position& at) {
+    return contribution{policy(at)};
+  }} {
     if constexpr (requires { Metric::needs; }) needs = Metric::needs;
     if constexpr (requires { Metric::least; }) least = Metric::least;
     if constexpr (requires(double mean) { policy.finish(mean); })
@@ -57,7 +60,9 @@ class any_metric {
 };
 
 /// Every metric that klens has, in the order in which they are shown.
-[[nodiscard]] inline std::vector<any_metric> all_metrics() { return {kl{}, reverse_kl{}, js{}, mse{}, sqnr{}, delta_ce{}, top1{}}; }
+[[nodiscard]] inline std::vector<any_metric> all_metrics() {
+  return {kl{}, reverse_kl{}, js{}, mse{}, sqnr{}, delta_ce{}, top1{}};
+}
 
 inline any_metric any_metric::parse(std::string_view text) {
   std::string known;

@@ -38,10 +38,14 @@ class layer {
   layer(std::string of_name, matrix_ref<half> weights) : layer{std::move(of_name), weights, memory::halves} {}
   layer(std::string of_name, matrix_ref<bfloat16> weights) : layer{std::move(of_name), weights, memory::bfloats} {}
 
-  /// For engines that keep their weights otherwise. `load` fills a [rows x columns] matrix; `store` puts one back, must be its exact
-  /// inverse (what was loaded and stored again leaves the engine as it was) and should not throw when restoring.
+  /// For engines that keep their weights otherwise. `load` fills a [rows x columns] matrix; `store` puts one back, must be its
+  /// exact inverse (what was loaded and stored again leaves the engine as it was) and should not throw when restoring.
   layer(std::string of_name, std::size_t rows, std::size_t columns, load_function load, store_function store)
-      : name{std::move(of_name)}, kind{kind_of(name)}, rows_{rows}, columns_{columns}, memory_{memory::callables},
+      : name{std::move(of_name)},
+        kind{kind_of(name)},
+        rows_{rows},
+        columns_{columns},
+        memory_{memory::callables},
         callables_{std::make_shared<const callables>(callables{std::move(load), std::move(store)})} {
     expect_weights();
   }
@@ -86,7 +90,8 @@ class layer {
   [[nodiscard]] bool is_float_memory() const noexcept { return memory_ == memory::floats; }
   [[nodiscard]] matrix_ref<float> floats() const {
     return Eigen::Map<matrix<float>, 0, Eigen::OuterStride<>>(static_cast<float*>(data_), static_cast<Eigen::Index>(rows_),
-                                                              static_cast<Eigen::Index>(columns_), Eigen::OuterStride<>(stride_));
+                                                              static_cast<Eigen::Index>(columns_),
+                                                              Eigen::OuterStride<>(stride_));
   }
 
  private:
@@ -98,8 +103,13 @@ class layer {
 
   template <class Weights>
   layer(std::string of_name, Weights& weights, memory kept_as)
-      : name{std::move(of_name)}, kind{kind_of(name)}, rows_{static_cast<std::size_t>(weights.rows())},
-        columns_{static_cast<std::size_t>(weights.cols())}, memory_{kept_as}, data_{weights.data()}, stride_{weights.outerStride()} {
+      : name{std::move(of_name)},
+        kind{kind_of(name)},
+        rows_{static_cast<std::size_t>(weights.rows())},
+        columns_{static_cast<std::size_t>(weights.cols())},
+        memory_{kept_as},
+        data_{weights.data()},
+        stride_{weights.outerStride()} {
     expect_weights();
   }
 

@@ -9,16 +9,17 @@
 
 namespace klens {
 
-/// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`. The result
-/// is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up.
-/// Throws argument_error where candidates or metrics differ, where a scan was stopped early or interrupted, or where a metric is not one of
-/// klens' own.
+/// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`.
+/// The result is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up. Throws
+/// argument_error where candidates or metrics differ, where a scan was stopped early or interrupted, or where a metric is not
+/// one of klens' own.
 [[nodiscard]] inline scores merge(const scores& first, const scores& second) {
   const auto refuse = [](const std::string& problem) { throw argument_error{"these scans cannot be merged: " + problem}; };
   const auto same_candidate = [](const layer_score& a, const layer_score& b) {
     return a.layer == b.layer && a.scheme == b.scheme && a.rows == b.rows && a.columns == b.columns;
   };
-  if (!std::ranges::equal(first.metrics, second.metrics, {}, &metric_info::name, &metric_info::name)) refuse("their metrics differ");
+  if (!std::ranges::equal(first.metrics, second.metrics, {}, &metric_info::name, &metric_info::name))
+    refuse("their metrics differ");
   if (!std::ranges::equal(first.candidates, second.candidates, same_candidate)) refuse("their layers or schemes differ");
   if (first.quantized.size() != second.quantized.size()) refuse("one restores layers, the other quantizes them");
   for (const scores* each : {&first, &second}) {
@@ -48,8 +49,11 @@ namespace klens {
   all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),
                                        second.reference.nll_by_sequence.end());
   // Each counted forwards over its own part.
-  const auto part = [&](const scores& of) { return static_cast<double>(of.positions) / static_cast<double>(first.positions + second.positions); };
-  all.cost = {first.cost.forwards * part(first) + second.cost.forwards * part(second), first.cost.seconds + second.cost.seconds};
+  const auto part = [&](const scores& of) {
+    return static_cast<double>(of.positions) / static_cast<double>(first.positions + second.positions);
+  };
+  all.cost = {first.cost.forwards * part(first) + second.cost.forwards * part(second),
+              first.cost.seconds + second.cost.seconds};
   all.sequences += second.sequences;
   all.positions += second.positions;
   return all;

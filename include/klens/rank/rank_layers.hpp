@@ -18,28 +18,30 @@ template <class F>
 concept any_forward = forward_pass<F> || batched_forward<F> || staged_forward<F>;
 
 /// Scores every layer under every scheme: what does the model's output lose when this layer alone is stored that way?
-///   for each batch: reference pass; for each candidate: swap its weights in, go on from the entry of its stage, compare, put back
-/// Forward    forward() -> logits of the whole calibration set, forward(batch) -> of one batch, or the staged form (concepts.hpp);
-///            logits are [positions x vocabulary], and must be the same, bit for bit, whenever the weights are.
+///   for each batch: reference pass; for each candidate: swap its weights in, go on from the entry of its stage, compare, put
+///   back
+/// Forward    forward() -> logits of the whole calibration set, forward(batch) -> of one batch, or the staged form
+///            (concepts.hpp); logits are [positions x vocabulary], and must be the same, bit for bit, whenever the weights are.
 /// Layers     must be disjoint memory; weights are back, bit for bit, after success, exception and stop.
-/// Schemes    policies or names: {klens::int4{.group_size = 64}, "int8-channel"}. One that cannot store a layer (q4_0 where the width does
-///            not divide by 32) is skipped for it and listed in scores::skipped.
+/// Schemes    policies or names: {klens::int4{.group_size = 64}, "int8-channel"}. One that cannot store a layer (q4_0 where the
+///            width does not divide by 32) is skipped for it and listed in scores::skipped.
 /// Metrics    policies; all of them are taken from one read of the row.
 /// Memory     one batch: its states at the entries of stages, its reference logits; one layer's weights.
-/// Throws     argument_error, shape_error for what is wrong from the start; numeric_error for weights that are not finite (names the
-///            layer); scan_error, with what had been measured, once the scan is under way (names batch, layer and position).
+/// Throws     argument_error, shape_error for what is wrong from the start; numeric_error for weights that are not finite
+///            (names the layer); scan_error, with what had been measured, once the scan is under way (names batch, layer and
+///            position).
 /// Source     arXiv:2604.13440; batches as the outer loop and going on in the middle are klens' own.
 template <class Forward>
-  requires any_forward<std::remove_reference_t<Forward>>
+requires any_forward<std::remove_reference_t<Forward>>
 [[nodiscard]] scores rank_layers(std::span<layer> layers, Forward&& forward, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
   const worker<std::remove_reference_t<Forward>> only{layers, &forward};
   return detail::scan{std::span{&only, 1}, schemes, metrics, options}.run();
 }
 
-/// The same scan shared by several workers, each with a model of its own: candidates of a batch are spread over them. Every worker runs
-/// the reference pass, and all must get the same logits. Scores do not depend on how many workers there are; the progress callback
-/// is called from their threads, one at a time.
+/// The same scan shared by several workers, each with a model of its own: candidates of a batch are spread over them. Every
+/// worker runs the reference pass, and all must get the same logits. Scores do not depend on how many workers there are; the
+/// progress callback is called from their threads, one at a time.
 template <any_forward Forward>
 [[nodiscard]] scores rank_layers(std::span<const worker<Forward>> workers, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {

@@ -19,6 +19,7 @@ struct scan_progress {
   std::size_t candidates = 0;  ///< in this batch: those that left are not among them
   std::string_view layer;      ///< the one just measured
   std::string_view scheme;
+  std::size_t positions = 0;     ///< of the batches until now, this one included
   double forwards = 0;           ///< spent
   double expected_forwards = 0;  ///< at the end, if no further candidate leaves
   double seconds = 0;            ///< since the start
@@ -40,18 +41,19 @@ enum class direction {
 
 /// What a scan needs to know beside layers, forward, schemes and metrics.
 struct rank_options {
-  std::size_t batches = 1;           ///< strengths 2 and 3: how many batches the forward has
-  std::size_t sequence_length = 0;   ///< positions in a sequence; 0: every batch is one sequence
-  std::vector<std::int32_t> tokens;  ///< of all batches in order, a token a position; may be empty: then no delta_ce, no perplexity
-  std::size_t positions = 0;         ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens
-  std::uint64_t seed = 1;            ///< of that draw
+  std::size_t batches = 1;          ///< strengths 2 and 3: how many batches the forward has
+  std::size_t sequence_length = 0;  ///< positions in a sequence; 0: every batch is one sequence
+  std::vector<std::int32_t>
+      tokens;                 ///< of all batches in order, a token a position; may be empty: then no delta_ce, no perplexity
+  std::size_t positions = 0;  ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens
+  std::uint64_t seed = 1;     ///< of that draw
   direction from = direction::from_reference;
-  any_stopping_rule stop;    ///< exhaustive unless set: klens::split{0.5}, klens::top{10}, klens::order{0.95}, klens::budget{20}
+  any_stopping_rule stop;  ///< exhaustive unless set: klens::split{0.5}, klens::top{10}, klens::order{0.95}, klens::budget{20}
   double confidence = 0.99;  ///< that no place which `stop` calls settled is wrong, over all looks together
   std::string rank_by;       ///< the metric that `stop` looks at; empty: the first
   bool noise_floor = false;  ///< also measure what rounding alone does to the first batch; needs a residual_forward
   std::size_t threads = 1;   ///< for comparing rows and quantizing; results do not depend on it
-  std::function<bool(const scan_progress&)> progress;  ///< false: stop after this candidate and return what there is
+  std::function<bool(const scan_progress&)> progress;      ///< false: stop after this candidate and return what there is
   std::function<void(const scan_checkpoint&)> checkpoint;  ///< called after every batch
   const scan_checkpoint* resume = nullptr;  ///< go on from here; layers, schemes, metrics and options must be those of its scan
 };

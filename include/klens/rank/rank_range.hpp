@@ -15,9 +15,9 @@ struct rank_range {
   std::size_t last = 0;
 };
 
-/// The range of each candidate of a scheme, worst first: those whose intervals lie wholly above its own stand before it for sure, those
-/// wholly below behind it. A candidate without an interval counts as its mean alone.
-/// Throws argument_error where the metric was not measured.
+/// The range of each candidate of a scheme, worst first: those whose intervals lie wholly above its own stand before it for
+/// sure, those wholly below behind it. A candidate without an interval counts as its mean alone. Throws argument_error where
+/// the metric was not measured.
 [[nodiscard]] inline std::vector<rank_range> rank_ranges(const scores& all, std::string_view metric, std::string_view scheme) {
   const std::size_t m = all.index_of(metric);
   const bool higher_is_worse = all.metrics[m].higher_is_worse;
@@ -44,8 +44,8 @@ std::vector<rank_range> rank_ranges(const scores&&, std::string_view, std::strin
 
 /// Layers that two scans of the same candidates rank differently beyond their intervals, as where interactions matter: one scan
 /// from the reference, one from the quantized model.
-[[nodiscard]] inline std::vector<std::string> ranked_differently(const scores& first, const scores& second, std::string_view metric,
-                                                                 std::string_view scheme) {
+[[nodiscard]] inline std::vector<std::string> ranked_differently(const scores& first, const scores& second,
+                                                                 std::string_view metric, std::string_view scheme) {
   std::vector<std::string> layers;
   const std::vector<rank_range> others = rank_ranges(second, metric, scheme);
   for (const rank_range& each : rank_ranges(first, metric, scheme))

@@ -13,8 +13,8 @@ namespace klens {
 /// A candidate's place in a ranking.
 struct ranked_place {
   const layer_score* candidate = nullptr;
-  std::size_t group = 0;      ///< ties have the same; counted from 0
-  estimate to_next;           ///< its mean minus that of the next place, on the same sequences, before finish(); 0 at the last
+  std::size_t group = 0;  ///< ties have the same; counted from 0
+  estimate to_next;       ///< its mean minus that of the next place, on the same sequences, before finish(); 0 at the last
 };
 
 /// The candidates of one scheme, worst first, with what the order is worth.
@@ -22,7 +22,7 @@ struct ranking {
   std::string scheme;
   std::string metric;
   std::vector<ranked_place> places;  ///< those that say something about damage
-  double stability = 0;              ///< Kendall's tau to expect against a ranking by as many fresh sequences; NaN with a single one
+  double stability = 0;  ///< Kendall's tau to expect against a ranking by as many fresh sequences; NaN with a single one
 };
 
 /// Ranks the candidates of one scheme by a metric. Those whose outcome says nothing about damage have no place.
@@ -45,6 +45,7 @@ struct ranking {
   result.stability = expected_tau(sums, options);
   return result;
 }
-ranking ranking_of(const scores&&, std::string_view, std::string_view, const bootstrap_options& = {}) = delete;  // places point into it
+ranking ranking_of(const scores&&, std::string_view, std::string_view,
+                   const bootstrap_options& = {}) = delete;  // places point into it
 
 }  // namespace klens

@@ -27,11 +27,11 @@ struct metric_info {
 struct metric_score {
   static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
-  double mean = unknown;           ///< over all positions that count for the metric
-  double low = unknown;            ///< 95 % interval of the mean, from the spread between sequences; NaN with a single sequence
+  double mean = unknown;  ///< over all positions that count for the metric
+  double low = unknown;   ///< 95 % interval of the mean, from the spread between sequences; NaN with a single sequence
   double high = unknown;
-  double worst = unknown;          ///< the value at the position where it is worst, in the metric's own direction
-  std::size_t worst_position = 0;  ///< that position, counted through the whole calibration set
+  double worst = unknown;                 ///< the value at the position where it is worst, in the metric's own direction
+  std::size_t worst_position = 0;         ///< that position, counted through the whole calibration set
   std::vector<contribution> by_sequence;  ///< sums of values and of weights; mean = finish(sum of values / sum of weights)
 };
 
@@ -54,7 +54,7 @@ struct layer_score {
   std::uint64_t bytes = 0;    ///< of the layer under the scheme, exactly
   std::size_t positions = 0;  ///< compared
   outcome result = outcome::not_measured;
-  standing place = standing::open;  ///< whether it left the scan early, and why
+  standing place = standing::open;                ///< whether it left the scan early, and why
   double weight_sqnr_db = metric_score::unknown;  ///< of the weights themselves: what needs no forward pass
   std::vector<metric_score> metrics;              ///< in the order of scores::metrics
 };
@@ -70,7 +70,8 @@ struct reference_score {
   }
 };
 
-/// What a scan cost. One forward is the untouched model once over the whole calibration set; resumed passes count by their share.
+/// What a scan cost. One forward is the untouched model once over the whole calibration set; resumed passes count by their
+/// share.
 struct scan_cost {
   double forwards = 0;
   double seconds = 0;
@@ -87,14 +88,15 @@ struct scores {
   std::vector<metric_info> metrics;
   std::vector<layer_score> candidates;
   std::vector<whole_score> quantized;  ///< one a scheme where the scan went from_quantized; then candidates' scores are savings
-  std::vector<metric_score> noise;  ///< the untouched model against itself with embeddings changed in their last bit, in the order of
-                                    ///< metrics: scores at or below it mean nothing. Empty where it was not measured
+  std::vector<metric_score>
+      noise;  ///< the untouched model against itself with embeddings changed in their last bit, in the order of
+              ///< metrics: scores at or below it mean nothing. Empty where it was not measured
   std::vector<std::string> skipped;  ///< candidates that cannot be: one sentence each
   reference_score reference;
   scan_cost cost;
   std::size_t sequences = 0;  ///< seen by at least one candidate
   std::size_t positions = 0;
-  bool complete = false;      ///< false: the scan was stopped; what is here is valid as far as it goes
+  bool complete = false;  ///< false: the scan was stopped; what is here is valid as far as it goes
 
   /// Where a metric stands in every candidate's list. Throws argument_error.
   [[nodiscard]] std::size_t index_of(std::string_view metric_name) const {
@@ -106,8 +108,8 @@ struct scores {
     throw argument_error{"metric '" + std::string{metric_name} + "' was not measured; measured were " + known};
   }
 
-  /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing about
-  /// damage (output_unchanged, not_measured) come last.
+  /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing
+  /// about damage (output_unchanged, not_measured) come last.
   [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const& {
     const std::size_t m = index_of(metric_name);
     const auto says_nothing = [](const layer_score& each) {

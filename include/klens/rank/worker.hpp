@@ -9,7 +9,8 @@
 
 namespace klens {
 
-/// One of those that share a scan: a forward callable and the layers of its own model, in the same order as every other worker's.
+/// One of those that share a scan: a forward callable and the layers of its own model, in the same order as every other
+/// worker's.
 template <class Forward>
 struct worker {
   std::span<layer> layers;
