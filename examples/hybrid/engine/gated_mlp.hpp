@@ -1,5 +1,6 @@
 #pragma once
 
+#include <klens/detail/elementwise.hpp>
 #include <string>
 
 #include "checkpoint.hpp"

@@ -42,9 +42,14 @@ template <class Arch>
   const vector distance = xsimd::min(xsimd::abs(d), vector(87.0f));
   const auto large = distance > vector(1.0f);
   if (!xsimd::any(large)) return small;
-  const vector r = lean_exp<Arch>(-distance);
-  const vector log_mean = xsimd::log(vector(0.5f) * (vector(1.0f) + r));  // ln((1 + r) / 2) <= 0
-  const vector from_zero = vector(-0.5f) * xsimd::max(p, q) * xsimd::fma(vector(1.0f) + r, log_mean, r * distance);
+  const vector r = lean_exp<Arch>(-distance);  // at most e^-1, where this is ln 2 - ln(1 + r) to 4e-8
+  vector log_ratio = xsimd::fma(vector(6.17921688e-2f), r, vector(-0.156827211f));
+  log_ratio = xsimd::fma(log_ratio, r, vector(0.24011457f));
+  log_ratio = xsimd::fma(log_ratio, r, vector(-0.332110167f));
+  log_ratio = xsimd::fma(log_ratio, r, vector(0.499925762f));
+  log_ratio = xsimd::fma(log_ratio, r, vector(-0.999998271f));
+  log_ratio = xsimd::fma(log_ratio, r, vector(0.693147182f));
+  const vector from_zero = vector(0.5f) * xsimd::max(p, q) * (xsimd::fma(r, log_ratio, log_ratio) - r * distance);
   return xsimd::select(large, from_zero, small);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <cstddef>
+#include <klens/detail/lean_exp.hpp>
 #include <klens/detail/simd.hpp>
 #include <span>
 
@@ -12,7 +13,7 @@ namespace klens::detail {
 inline constexpr float log2_e = 1.44269504f;
 
 /// 2^x to 1.1e-7 relative, and to far less near x = 0: a recurrence multiplies thousands of factors close to 1. Below -126 the
-/// result is 2^-126 where it should be smaller still. x must be at most 127; a NaN stays a NaN.
+/// result is 2^-126 where it should be smaller still. x must be at most 127. Unlike lean_exp it keeps a NaN.
 template <class Batch>
 [[nodiscard]] inline Batch exp2_of(const Batch& exponent) noexcept {
   const Batch x = xsimd::max(Batch(-126.f), exponent);  // in this order for the NaN
@@ -28,22 +29,16 @@ template <class Batch>
   return from_bits(bits_of(p) + (bits_of(shifted) << 23));
 }
 
-/// e^x for x <= 0, to 1.1e-7 + 1e-7 |x| relative: for sums in which the largest term is about 1.
-template <class Batch>
-[[nodiscard]] inline Batch exp_of_negative(const Batch& x) noexcept {
-  return exp2_of(x * Batch(log2_e));
-}
-
 /// x / (1 + e^-x), to 3e-7 of max(|x|, 1).
 template <class Batch>
 [[nodiscard]] inline Batch silu(const Batch& x) noexcept {
-  return x / (Batch(1.f) + exp2_of(xsimd::min(Batch(126.f), x * Batch(-log2_e))));
+  return x / (Batch(1.f) + lean_exp(xsimd::min(Batch(87.f), -x)));
 }
 
 /// ln(1 + e^x) to 1e-6 relative for x > -80, without overflow: ln(1 + e) = 2 atanh(e / (2 + e)).
 template <class Batch>
 [[nodiscard]] inline Batch softplus(const Batch& x) noexcept {
-  const Batch e = exp_of_negative(-xsimd::abs(x));
+  const Batch e = lean_exp(-xsimd::abs(x));
   const Batch s = e / (e + Batch(2.f)), z = s * s;
   Batch p(0.14089167f);
   p = xsimd::fma(p, z, Batch(0.139803f));
