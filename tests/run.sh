@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Runs the tests; installs what is missing from Debian's packages first. Ends with "N passed, N failed" (test programs and checks
 # over all stages) and fails if one failed. What is run:
-#   bash tests/run.sh            what continuous integration runs each time, from a bare machine within 15 minutes on 2 cores
+#   bash tests/run.sh            what continuous integration runs each time
 #     format      clang-format leaves the sources as they are
 #     release     g++ for this machine, CMake: every test; the package, and projects that use it
 #     headers     clang, newest xsimd (14): each header compiles alone
+#   bash tests/run.sh --all      these as well
 #     sanitizers  g++ with the address and undefined-behaviour sanitizers: the library's tests
 #     meson       clang for plain x86-64, Meson: every test; its package, and projects that use it
 #     xsimd14     g++ for this machine, newest xsimd: the tests of the kernels
 #     aarch64     cross g++, NEON under qemu: the tests of the kernels
-#   bash tests/run.sh --all      these as well
 #     clang       clang for this machine, CMake: every test
 #     x86-64, avx2, avx512        g++ for that instruction set: the library's tests
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
@@ -21,8 +21,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 cd -- "$root" || exit
 source scripts/setup.sh
 
-usual=(format release headers sanitizers meson xsimd14 aarch64)
-further=(clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
+usual=(format release headers)
+further=(sanitizers meson xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)

@@ -16,8 +16,8 @@ TEST_CASE("causal_conv: by hand") {
   taps << 100, 10, 1;  // the last tap is the position's own
   klens::detail::causal_conv(x, taps, {}, out, plain);
   CHECK(out == (matrix<float>(4, 1) << 1, 12, 123, 234).finished());
-  const std::vector<float> bias{0.5f};
-  klens::detail::causal_conv(x, taps, bias, out, [](auto v) { return v + v; });
+  const matrix<float> bias = matrix<float>::Constant(1, 1, 0.5f);
+  klens::detail::causal_conv(x, taps, klens::row(bias, 0), out, [](auto v) { return v + v; });
   CHECK(out(3, 0) == 469.f);
 }
 

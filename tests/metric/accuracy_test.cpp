@@ -66,12 +66,10 @@ row moved(noise& gauss, row x, float by, float shift = 0) {
 
 TEST_CASE("rows of every kind and awkward length agree with the textbook in long double") {
   noise gauss{1};
-  std::size_t kind = 0;
   for (const std::size_t n : awkward_lengths())
     for (const float scale : {0.0f, 2.0f, 15.0f, 1e4f})  // flat, ordinary, peaked, huge
       for (const float by : {1e-4f, 1e-2f, 0.3f, 3.0f, 60.0f})
         for (const float shift : {0.0f, 5.0f, -300.0f}) {
-          if (n > 40 && ++kind % 7 != 0) continue;  // long double is slow on some machines; each length has its share of kinds
           CAPTURE(n);
           CAPTURE(scale);
           CAPTURE(by);
@@ -83,20 +81,18 @@ TEST_CASE("rows of every kind and awkward length agree with the textbook in long
 
 TEST_CASE("large vocabularies") {
   noise gauss{2};
-  const auto compare = [&](std::size_t n, float by) {
-    CAPTURE(n);
-    CAPTURE(by);
-    const row x = random_row(gauss, n, 2);
-    compare_with_textbook(x, moved(gauss, x, by));
-  };
-  compare(50257, 1e-3f);
-  compare(50257, 6);
-  compare(65537, 0.37f);
+  for (const std::size_t n : {50257, 65537})
+    for (const float by : {1e-3f, 0.37f, 6.0f}) {
+      CAPTURE(n);
+      CAPTURE(by);
+      const row x = random_row(gauss, n, 2);
+      compare_with_textbook(x, moved(gauss, x, by));
+    }
 }
 
 TEST_CASE("one token moves") {
   noise gauss{3};
-  for (const std::size_t n : {2, 17, 333, 1021})
+  for (const std::size_t n : {2, 17, 1021, 50257})
     for (const float scale : {0.0f, 2.0f, 12.0f})
       for (const float by : {1e-3f, -1e-3f, 0.1f, 1.0f, -1.0f, 10.0f, -10.0f, 60.0f, -60.0f, 500.0f, -500.0f}) {
         CAPTURE(n);

@@ -54,7 +54,7 @@ TEST_CASE("round_trip: a policy without a scheme around it") {
   const klens::matrix<float> weights = weights_of(4, 64);
   klens::matrix<float> a(4, 64), b(4, 64);
   const klens::weight_error error = klens::round_trip(klens::int4{.group_size = 32}, weights, a);
-  CHECK(klens::round_trip("int4-g32", weights, b).squared_error == error.squared_error);
+  CHECK(klens::round_trip(klens::scheme{"int4-g32"}, weights, b).squared_error == error.squared_error);
   CHECK(a == b);
   CHECK(klens::sqnr_db(error) == near{10 * std::log10(error.energy / error.squared_error), 1e-12});
 }

@@ -114,8 +114,6 @@ TEST_CASE("scheme: an unknown name is answered with the grammar and the nearest 
                                  "int4-asym-signed-g4",
                                  "q4_1"})
     CHECK_MESSAGE(!message_for(name).empty(), name);
-  CHECK(message_for(std::string(100000, 'x')).size() < 1000);
-  CHECK(message_for("int4\n-g64").find('\n') == std::string::npos);
 }
 
 TEST_CASE("scheme: lists") {

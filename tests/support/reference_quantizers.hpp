@@ -62,7 +62,7 @@ inline stored_row integer(const std::vector<float>& row, int bits, grid where, s
       scale = std::max(highest, -lowest) / static_cast<float>(half - 1);
     } else if (where == grid::signed_) {
       most = half - 1, least = -half;
-      scale = (-lowest >= highest ? -lowest : -highest) / static_cast<float>(half);
+      scale = (-lowest >= highest ? -lowest : -highest) / static_cast<float>(half) + 0.0f;  // a scale of 0 is +0
     } else {
       most = 2 * half - 1;
       scale = (highest - lowest) / static_cast<float>(most);
@@ -136,8 +136,8 @@ inline std::vector<std::vector<float>> rows_of_all_kinds(std::size_t length, std
   add([&] { return 0.05f * random.bell() + 0.03f; });
   add([&] { return random.uniform(); });
   add([&] { return -random.uniform(); });
-  add([&] { return static_cast<int>(random.uniform() * 31 - 15) * 0.5f; });    // ties where the scale is 1
-  add([&] { return static_cast<int>(random.uniform() * 511 - 255) * 0.5f; });  // the same for 8 bits
+  add([&] { return std::trunc(random.uniform() * 31 - 15) * 0.5f; });    // ties where the scale is 1
+  add([&] { return std::trunc(random.uniform() * 511 - 255) * 0.5f; });  // the same for 8 bits
   add([&] { return std::nextafter(static_cast<float>(static_cast<int>(random.uniform() * 15 - 7)) * 0.5f, random.bell()); });
   add([&] { return random.uniform() < 0.7 ? (random.uniform() < 0.5 ? 0.0f : -0.0f) : random.bell(); });
   add([&] { return 1e-30f * random.bell(); });
