@@ -62,12 +62,13 @@ inline stored_row integer(const std::vector<float>& row, int bits, grid where, s
       scale = std::max(highest, -lowest) / static_cast<float>(half - 1);
     } else if (where == grid::signed_) {
       most = half - 1, least = -half;
-      scale = (-lowest >= highest ? -lowest : -highest) / static_cast<float>(half) + 0.0f;  // a scale of 0 is +0
+      scale = (-lowest >= highest ? -lowest : -highest) / static_cast<float>(half);
     } else {
       most = 2 * half - 1;
       scale = (highest - lowest) / static_cast<float>(most);
       if (scale != 0) zero = std::clamp(static_cast<int>(std::nearbyint(-lowest / scale)), 0, most);
     }
+    if (scale == 0) scale = 0;  // +0 also where it comes from the negative side
     const float kept_scale = fp16_scale ? nearest_fp16(scale) : scale;
     for (std::size_t i = first; i < end; ++i) {
       const float quotient = scale == 0 ? 0 : row[i] / scale;
@@ -115,8 +116,13 @@ class splitmix {
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return z ^ (z >> 31);
   }
-  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }                          // [0, 1)
-  float bell() { return static_cast<float>(uniform() + uniform() + uniform() + uniform() - 2.0); }  // mean 0, spread 0.58
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }  // [0, 1)
+  float bell() {                                                            // mean 0, spread 0.58
+    double sum = -2;
+    for (int i = 0; i < 4; ++i) sum += uniform();
+    return static_cast<float>(sum);
+  }
+
  private:
   std::uint64_t state_;
 };
@@ -138,7 +144,10 @@ inline std::vector<std::vector<float>> rows_of_all_kinds(std::size_t length, std
   add([&] { return -random.uniform(); });
   add([&] { return std::trunc(random.uniform() * 31 - 15) * 0.5f; });    // ties where the scale is 1
   add([&] { return std::trunc(random.uniform() * 511 - 255) * 0.5f; });  // the same for 8 bits
-  add([&] { return std::nextafter(static_cast<float>(static_cast<int>(random.uniform() * 15 - 7)) * 0.5f, random.bell()); });
+  add([&] {
+    const float tie = static_cast<float>(static_cast<int>(random.uniform() * 15 - 7)) * 0.5f;
+    return std::nextafter(tie, random.bell());
+  });
   add([&] { return random.uniform() < 0.7 ? (random.uniform() < 0.5 ? 0.0f : -0.0f) : random.bell(); });
   add([&] { return 1e-30f * random.bell(); });
   add([&] { return 1e-39f * random.bell(); });

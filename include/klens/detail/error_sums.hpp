@@ -17,8 +17,8 @@ inline void for_vectors(std::size_t size, const Body& body) {
 }
 
 /// Carries out round trips and adds up what they change, in the same sweep. Float lanes, emptied into doubles every 128
-/// vectors: relative error below 2e-5. Weights whose squares leave the range of float are `wide`: they go through doubles, one
-/// by one.
+/// vectors: relative error below 2e-5, and 1e-38 for each weight. Groups whose squares leave the range of float are `wide`: they
+/// go through doubles, one by one.
 template <class Arch>
 class error_sums {
  public:

@@ -56,14 +56,16 @@ struct integer_codec {
       floats range = from_bits(above) + from_bits(below);
       if constexpr (Grid == grid::signed_)  // the bits are compared, so that a NaN is the larger one
         range = from_bits(xsimd::select(below >= above, below, above ^ integers(~magnitude_bits)));
-      const floats scale = range / scale_steps, magnitude = xsimd::abs(scale);
-      const floats divisor = xsimd::select(scale == zeros, ones, scale);
+      const floats step = quotient(range, scale_steps);
+      const auto vanished = step == zeros;
+      const floats scale = xsimd::select(vanished, zeros, step);  // without a sign, which zeros would inherit
+      const floats divisor = xsimd::select(vanished, ones, scale), magnitude = xsimd::abs(scale);
       const auto invertible = floats(0x1p-100f) < magnitude && magnitude < floats(0x1p100f);
       divisor.store_aligned(tile.divisor + g);
-      xsimd::select(invertible, scale_steps / range, nan).store_aligned(tile.inverse + g);
+      xsimd::select(invertible, quotient(scale_steps, range), nan).store_aligned(tile.inverse + g);
       (stored_as == scale_kind::f16 ? nearest_fp16(scale) : scale).store_aligned(tile.scale + g);
       if constexpr (Grid == grid::asym) {
-        const floats zero = xsimd::to_float(xsimd::nearbyint_as_int(from_bits(below) / divisor));
+        const floats zero = xsimd::to_float(xsimd::nearbyint_as_int(quotient(from_bits(below), divisor)));
         xsimd::min(zero, highest_code).store_aligned(tile.zero + g);
       }
     }
@@ -81,7 +83,7 @@ struct integer_codec {
     integers codes = xsimd::nearbyint_as_int(guess);
     const floats off = xsimd::abs(guess - xsimd::to_float(codes));
     if (!xsimd::all(off < floats(0.5f - 0x1p-12f))) [[unlikely]] {  // also where it is a NaN
-      floats exact = weights / floats(of.divisor);
+      floats exact = quotient(weights, floats(of.divisor));
       if constexpr (Grid == grid::asym) exact = exact + floats(of.zero);
       codes = xsimd::max(xsimd::min(xsimd::nearbyint_as_int(exact), integers(highest())), integers(lowest()));
     }

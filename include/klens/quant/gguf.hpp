@@ -98,12 +98,12 @@ struct gguf_block {
           (first_largest_is_negative(weights.subspan(first, block)) ? tile.above[g] : tile.below[g]) -= 1;
     for (std::size_t g = 0; g < groups; g += floats::size) {
       const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
-      floats scale = detail::from_bits(above) / floats(127.0f);
+      floats scale = detail::quotient(detail::from_bits(above), floats(127.0f));
       if constexpr (Bits == 4)  // the bits are compared, so that a NaN is the larger one
         scale =
-            detail::from_bits(xsimd::select(below > above, below, above ^ integers(~detail::magnitude_bits))) / floats(8.0f);
+            floats(0.125f) * detail::from_bits(xsimd::select(below > above, below, above ^ integers(~detail::magnitude_bits)));
       scale.store_aligned(tile.divisor + g);
-      const floats inverse = floats(1.0f) / scale;
+      const floats inverse = detail::quotient(floats(1.0f), scale);
       const auto finite = xsimd::abs(inverse) <= floats(std::numeric_limits<float>::max());
       xsimd::select(finite, inverse, floats(0.0f)).store_aligned(tile.inverse + g);
       detail::nearest_fp16(scale).store_aligned(tile.scale + g);

@@ -1,0 +1,93 @@
+#include <klens/quant/scheme.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <support/near.hpp>
+#include <support/reference_quantizers.hpp>
+#include <vector>
+
+// Every quantizer on every instruction set that this program may contain, against the definitions: the same bits from all.
+namespace {
+
+using row = std::vector<float>;
+
+bool same_bits(const row& a, const row& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+long double squared_distance(const row& a, const row& b) {
+  long double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<long double>(a[i]) - b[i], 2);
+  return sum;
+}
+
+/// Beside weights of a usual size, squares that float cannot hold count for nothing.
+double lost_in_float(const row& weights) {
+  const bool usual = std::any_of(weights.begin(), weights.end(), [](float w) { return std::abs(w) >= 0x1p-30f; });
+  return usual ? 0x1p-126 * static_cast<double>(weights.size()) : 0;
+}
+
+template <class Arch, class Quantizer>
+void expect(const Quantizer& quantizer, const row& weights, const row& expected) {
+  INFO(quantizer.name());
+  row kept(weights.size()), unpacked(weights.size());
+  const klens::weight_error error = quantizer.template round_trip<Arch>(weights, kept);
+  CHECK(same_bits(kept, expected));
+  CHECK(error.squared_error == near{squared_distance(expected, weights), 2e-5, lost_in_float(weights)});
+  std::vector<std::byte> packed(quantizer.bytes(weights.size()));
+  quantizer.template pack<Arch>(weights, packed);
+  if constexpr (requires { quantizer.template unpack<Arch>(packed, unpacked); })
+    quantizer.template unpack<Arch>(packed, unpacked);
+  else
+    quantizer.unpack(packed, unpacked);
+  CHECK(same_bits(unpacked, expected));
+}
+
+template <class Arch, int Bits, klens::grid Grid>
+void expect_integer(const row& weights, std::size_t group_size, reference::grid where) {
+  for (const klens::scale_kind scale : {klens::scale_kind::f16, klens::scale_kind::f32}) {
+    const bool in_fp16 = scale == klens::scale_kind::f16;
+    expect<Arch>(klens::integer<Bits, Grid>{group_size, scale}, weights,
+                 reference::integer(weights, Bits, where, group_size, in_fp16).kept);
+  }
+}
+
+template <class Arch>
+void expect_definitions() {
+  if constexpr (Arch::supported()) {  // by the compiler's flags
+    INFO(Arch::name());
+    for (const std::size_t length : {1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 96, 127, 160, 2080})
+      for (row weights : rows_of_all_kinds(length, length + 2)) {
+        CAPTURE(length);
+        for (float& w : weights) w = std::clamp(w, -60000.0f, 60000.0f);
+        for (const std::size_t group_size : {0, 9, 32, 64}) {
+          expect_integer<Arch, 4, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
+          expect_integer<Arch, 8, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
+          expect_integer<Arch, 4, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
+          expect_integer<Arch, 8, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
+          expect_integer<Arch, 4, klens::grid::asym>(weights, group_size, reference::grid::asym);
+          expect_integer<Arch, 8, klens::grid::asym>(weights, group_size, reference::grid::asym);
+        }
+        row nearest(length);
+        std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_fp16);
+        expect<Arch>(klens::fp16{}, weights, nearest);
+        std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_bf16);
+        expect<Arch>(klens::bf16{}, weights, nearest);
+        if (length % 32 != 0) continue;
+        expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
+        expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);
+      }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("quantizers: the widest instruction set") { expect_definitions<klens::detail::best_arch>(); }
+TEST_CASE("quantizers: SSE2") { expect_definitions<xsimd::sse2>(); }
+TEST_CASE("quantizers: SSE4.2") { expect_definitions<xsimd::sse4_2>(); }
+TEST_CASE("quantizers: AVX") { expect_definitions<xsimd::avx>(); }
+TEST_CASE("quantizers: AVX2") { expect_definitions<xsimd::avx2>(); }
+TEST_CASE("quantizers: AVX-512") { expect_definitions<xsimd::avx512bw>(); }
