@@ -65,6 +65,37 @@ TEST_CASE("bootstrap: resampled means scatter as means of fresh sequences do") {
   CHECK(std::abs(variance - 3) < 5 * 3 * std::sqrt(2.0 / count));
 }
 
+TEST_CASE("bootstrap: resampled means scatter as those of fewer or more fresh sequences do, where asked to") {
+  const std::vector<contribution> values{{0, 1}, {6, 1}, {6, 1}, {0, 1}};  // s^2 = 12
+  for (const std::size_t fresh : {1u, 16u}) {
+    double squares = 0;
+    constexpr int count = 20000;
+    for (std::size_t r = 0; r < count; ++r)
+      squares += std::pow(klens::detail::resampled_sequences{5, r, 0, fresh}.mean(values) - 3, 2);
+    // one draw cannot scatter like one fresh sequence: whole draws of 4 known values have variance 9 at most
+    const double variance = fresh == 1 ? 9 : 12.0 / static_cast<double>(fresh);
+    CHECK(std::abs(squares / count - variance) < 5 * variance * std::sqrt(2.0 / count));
+  }
+}
+
+TEST_CASE("bootstrap: many statistics from the same draws are each what they are alone") {
+  const candidates kl = real_scores("int4-channel-s32"), coarse = real_scores("int8-channel-s32");
+  const std::vector<klens::score_list> lists{{views(kl), 0}, {views(coarse), 1}};
+  const auto first = [](std::span<const std::vector<double>> means) { return means[0][0]; };
+  const auto both = [&](std::span<const std::vector<double>> means) {
+    return std::vector<double>{first(means), std::nan(""), tau_of(means)};
+  };
+  const std::vector<klens::estimate> found = klens::bootstrap_each(lists, both, {.resamples = 100});
+  REQUIRE(found.size() == 3);
+  const klens::estimate mean = klens::bootstrap(lists, first, {.resamples = 100});
+  const klens::estimate tau = klens::bootstrap(lists, tau_of, {.resamples = 100});
+  CHECK(found[0].value == mean.value);
+  CHECK(found[0].range->low == mean.range->low);
+  CHECK_FALSE(found[1].range);
+  CHECK(found[2].value == tau.value);
+  CHECK(found[2].range->high == tau.range->high);
+}
+
 TEST_CASE("bootstrap: the interval of a mean is about that of Student's t") {
   klens::detail::random_stream random{8};
   candidates one(1);
@@ -131,6 +162,27 @@ TEST_CASE("expected tau: between the halves of the real sequences") {
     // The standard error of `between` is 0.001; one side noisy alone would give 0.983 for 0.972.
     CHECK(std::abs(expected - between) < 0.005);
   }
+}
+
+TEST_CASE("expected tau: by fewer sequences than were measured") {
+  const candidates all = real_scores("int4-channel-s32");
+  REQUIRE(all.front().size() == 16);
+  double between = 0;  // quarters of the sequences, every pair of them: 6 taus of 60 splits
+  constexpr int splits = 60;
+  for (std::size_t split = 0; split < splits; ++split) {
+    std::vector<std::size_t> order(16);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    klens::detail::random_stream random{split};
+    for (std::size_t i = 0; i < 16; ++i) std::swap(order[i], order[i + random.below(16 - i)]);
+    std::vector<std::vector<double>> quarter(4, std::vector<double>(all.size()));
+    for (std::size_t c = 0; c < all.size(); ++c)
+      for (std::size_t s = 0; s < 16; ++s) quarter[s / 4][c] += all[c][order[s]].value;
+    for (std::size_t a = 0; a < 4; ++a)
+      for (std::size_t b = a + 1; b < 4; ++b) between += klens::kendall_tau(quarter[a], quarter[b]).value / (6 * splits);
+  }
+  CHECK(std::abs(klens::expected_tau(views(all), {}, 4) - between) < 0.005);
+  CHECK(klens::expected_tau(views(all), {}, 16) == klens::expected_tau(views(all)));
+  CHECK(klens::expected_tau(views(all), {}, 64) > klens::expected_tau(views(all)));
 }
 
 TEST_CASE("expected tau: sure orders, hopeless orders, nothing") {

@@ -34,19 +34,21 @@ namespace detail {
 /// Draws sequences anew, with replacement: one fewer than there are, since the mean of n - 1 of them scatters as a mean of n
 /// fresh sequences does (n of them scatter too little, by (n-1)/n).
 /// Source     J. N. K. Rao and C. F. J. Wu, J. Amer. Statist. Assoc. 83 (1988) 231-241.
+///   fresh  how many fresh sequences the mean is to scatter like; 0: as many as there are
 class resampled_sequences {
  public:
-  resampled_sequences(std::uint64_t seed, std::size_t resample, std::size_t token_set) noexcept
-      : random_{seed, resample + (static_cast<std::uint64_t>(token_set) << 40)} {}
+  resampled_sequences(std::uint64_t seed, std::size_t resample, std::size_t token_set, std::size_t fresh = 0) noexcept
+      : random_{seed, resample + (static_cast<std::uint64_t>(token_set) << 40)}, fresh_{fresh} {}
 
   /// The mean of one candidate. Those that have seen equally many sequences get the same draws.
   [[nodiscard]] double mean(sequence_sums by_sequence) {
     const std::size_t n = by_sequence.size();
     if (n < 2) return mean_of(by_sequence);
-    while (draws_.size() + 1 < n) draws_.push_back(random_.uniform());
+    const std::size_t draws = fresh_ == 0 ? n - 1 : std::max<std::size_t>(1, (fresh_ * (n - 1) + n / 2) / n);
+    while (draws_.size() < draws) draws_.push_back(random_.uniform());
     if (counts_.size() != n) {
       counts_.assign(n, 0);
-      for (std::size_t i = 0; i + 1 < n; ++i) counts_[static_cast<std::size_t>(draws_[i] * static_cast<double>(n))] += 1;
+      for (std::size_t i = 0; i < draws; ++i) counts_[static_cast<std::size_t>(draws_[i] * static_cast<double>(n))] += 1;
     }
     contribution total{0, 0};
     for (std::size_t s = 0; s < n; ++s)
@@ -59,6 +61,7 @@ class resampled_sequences {
 
  private:
   random_stream random_;
+  std::size_t fresh_;
   std::vector<double> draws_;
   std::vector<double> counts_;
 };
@@ -73,10 +76,11 @@ class resampled_sequences {
 
 }  // namespace detail
 
-/// Any statistic of lists of scores, with an interval over sequences: tau between a metric and the perplexity increase, or the
-/// difference of two such taus.
-///   statistic(std::span<const std::vector<double>> means) -> double; means[i][c] belongs to lists[i].candidates[c]
-/// The interval is where the statistic would lie on other sequences, as many: the percentile interval, with the tails that
+/// Statistics of lists of scores, with an interval over sequences: tau between a metric and the perplexity increase, the
+/// difference of two such taus, for any number of metrics from the same draws.
+///   statistics(std::span<const std::vector<double>> means) -> std::vector<double>, always as many;
+///   means[i][c] belongs to lists[i].candidates[c]
+/// The interval is where a statistic would lie on other sequences, as many: the percentile interval, with the tails that
 /// Student's t has at so few sequences, moved so that its median is the value found (resampling adds noise to what is noisy
 /// already, which pulls every tau towards 0; the spread is what can be trusted). Its ends may pass the statistic's own limits.
 /// Edges      no range where a candidate has fewer than two sequences, or the statistic is a NaN.
@@ -84,9 +88,9 @@ class resampled_sequences {
 ///            (docs/theory.md has the table).
 /// Source     B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; tails: T. C. Hesterberg, The
 ///            American Statistician 69 (2015) 371-386.
-template <class Statistic>
-[[nodiscard]] estimate bootstrap(std::span<const score_list> lists, const Statistic& statistic,
-                                 const bootstrap_options& options = {}) {
+template <class Statistics>
+[[nodiscard]] std::vector<estimate> bootstrap_each(std::span<const score_list> lists, const Statistics& statistics,
+                                                   const bootstrap_options& options = {}) {
   std::vector<std::vector<double>> means(lists.size());
   const auto fill = [&](const auto& mean) {
     for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -99,38 +103,52 @@ template <class Statistic>
     fewest = std::min(fewest, sums.size());
     return mean_of(sums);
   });
-  estimate found{statistic(std::span<const std::vector<double>>{means}), std::nullopt};
-  if (fewest < 2 || std::isnan(found.value)) return found;
+  std::vector<estimate> found;
+  for (const double each : statistics(std::span<const std::vector<double>>{means})) found.push_back({each, std::nullopt});
+  if (fewest < 2) return found;
 
-  std::vector<double> again;
+  std::vector<std::vector<double>> again(found.size());
   for (std::size_t r = 0; r < options.resamples; ++r) {
     std::vector<detail::resampled_sequences> sets;
     fill([&](std::size_t set, sequence_sums sums) {
       while (sets.size() <= set) sets.emplace_back(options.seed, r, sets.size());
       return sets[set].mean(sums);
     });
-    const double value = statistic(std::span<const std::vector<double>>{means});
-    if (!std::isnan(value)) again.push_back(value);
+    const std::vector<double> values = statistics(std::span<const std::vector<double>>{means});
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (!std::isnan(values[i])) again[i].push_back(values[i]);
   }
-  if (again.empty()) return found;
-  std::ranges::sort(again);
-  const double shift = found.value - detail::quantile_of(again, 0.5);
   const double t = detail::student_t_quantile((1 - options.confidence) / 2, static_cast<double>(fewest) - 1);
   const double tail = detail::student_t_tail(t, unbounded);
-  found.range = interval{detail::quantile_of(again, tail) + shift, detail::quantile_of(again, 1 - tail) + shift};
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (std::isnan(found[i].value) || again[i].empty()) continue;
+    std::ranges::sort(again[i]);
+    const double shift = found[i].value - detail::quantile_of(again[i], 0.5);
+    found[i].range = interval{detail::quantile_of(again[i], tail) + shift, detail::quantile_of(again[i], 1 - tail) + shift};
+  }
   return found;
 }
 
+/// The same for a single one: statistic(std::span<const std::vector<double>> means) -> double.
+template <class Statistic>
+[[nodiscard]] estimate bootstrap(std::span<const score_list> lists, const Statistic& statistic,
+                                 const bootstrap_options& options = {}) {
+  const auto alone = [&](std::span<const std::vector<double>> means) { return std::vector<double>{statistic(means)}; };
+  return bootstrap_each(lists, alone, options).front();
+}
+
 /// How stable a ranking is: the Kendall's tau to expect between it and a ranking by as many fresh sequences; NaN with one.
+///   sequences  between two rankings by so many sequences, fewer or more than there are; 0: as many
 ///   The mean tau between two resamples. (Between the ranking itself and one resample only one side would be noisy, and tau too
 ///   high: 0.979 instead of 0.962 at 4 sequences.)
 /// Precision  too high by 0.005 at 4 sequences, 0.001 from 8 on, on a small trained model of 57 layers (docs/theory.md); too
 ///            high by up to 1/3 among candidates that are ties in truth, whose seen differences are all noise.
-[[nodiscard]] inline double expected_tau(std::span<const sequence_sums> candidates, const bootstrap_options& options = {}) {
+[[nodiscard]] inline double expected_tau(std::span<const sequence_sums> candidates, const bootstrap_options& options = {},
+                                         std::size_t sequences = 0) {
   double total = 0, count = 0;
   std::vector<std::pair<double, double>> both(candidates.size());
   for (std::size_t r = 0; r + 1 < options.resamples; r += 2) {
-    detail::resampled_sequences first{options.seed, r, 0}, second{options.seed, r + 1, 0};
+    detail::resampled_sequences first{options.seed, r, 0, sequences}, second{options.seed, r + 1, 0, sequences};
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       if (candidates[c].size() < 2) return std::numeric_limits<double>::quiet_NaN();
       both[c] = {first.mean(candidates[c]), second.mean(candidates[c])};
