@@ -69,6 +69,32 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   int exit_code = 0;
   rank_command.callback([&] { exit_code = rank_with(rank) ? 0 : exit_interrupted; });
 
+  hybrid::validate_arguments validate;
+  CLI::App& validate_command =
+      *app.add_subcommand("validate", "does each metric order the layers as perplexity on held-out tokens does?");
+  add_run_options(validate_command, validate.rank.run);
+  validate_command.add_option("--held-out", validate.held_out.file, "the same for the tokens that perplexity is measured on")
+      ->required();
+  validate_command.add_option("--held-out-sequences", validate.held_out.sequences, "how many of them (default: all)");
+  validate_command.add_option("--held-out-first", validate.held_out.first, "tokens of that file to skip")
+      ->capture_default_str();
+  validate_command.add_option("--schemes", validate.rank.schemes, "ways to store a layer, with commas between them")
+      ->capture_default_str();
+  validate_command.add_option("--layers", validate.rank.layers, "only layers in whose names this regular expression is found");
+  validate_command.add_flag("--split-fused", validate.rank.split_fused,
+                            "scan the parts of fused projections as layers of their own");
+  validate_command.add_option("--output", validate.rank.output, "write report.json here");
+  validate_command.add_option("--html", validate.html, "write a page with tables and plots here");
+  validate_command.add_option("--checkpoint", validate.rank.checkpoint,
+                              "both scans go on from FILE.calibration and FILE.held-out; finished ones are not repeated");
+  validate_command.add_option("--resamples", validate.resamples, "of the sequences, for intervals")
+      ->check(CLI::Range(100, 1 << 20))
+      ->capture_default_str();
+  validate_command.add_option("--seed", validate.seed, "of the resamples")->capture_default_str();
+  validate_command.add_flag("--ablations", validate.ablations,
+                            "also how agreement depends on calibration tokens, scheme and direction of KL");
+  validate_command.callback([&] { exit_code = hybrid::validate(validate) ? 0 : exit_interrupted; });
+
   hybrid::run_arguments evaluate;
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
   add_run_options(evaluate_command, evaluate);

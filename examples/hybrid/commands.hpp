@@ -39,6 +39,15 @@ struct rank_arguments {
   bool include_small = false;
 };
 
+struct validate_arguments {
+  rank_arguments rank;    ///< of both scans; its tokens are those of calibration, its output is report.json
+  token_choice held_out;  ///< its length is that of the calibration tokens
+  std::filesystem::path html;
+  std::size_t resamples = 1000;
+  std::uint64_t seed = 1;
+  bool ablations = false;
+};
+
 struct plan_arguments {
   run_arguments run;  ///< its tokens are held out
   std::filesystem::path scores;
@@ -49,7 +58,8 @@ struct plan_arguments {
 };
 
 // Each prints its answer on stdout and throws klens::error where there is none.
-[[nodiscard]] bool rank(const rank_arguments& arguments);  // false: interrupted, what was measured is shown and written
+[[nodiscard]] bool rank(const rank_arguments& arguments);          // false: interrupted, what was measured is shown and written
+[[nodiscard]] bool validate(const validate_arguments& arguments);  // false: interrupted
 void evaluate(const run_arguments& arguments);
 void logits(const run_arguments& arguments, const std::filesystem::path& output);
 void plan(const plan_arguments& arguments);

@@ -90,8 +90,9 @@ class interrupt_catcher {
   void (*previous_)(int);
 };
 
-bool show_progress(progress_line& line, const klens::scan_progress& at) {
-  line.show(text("batch %zu/%zu  %zu tokens  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1,
+bool show_progress(progress_line& line, const std::string& phase, const klens::scan_progress& at) {
+  line.show(phase +
+            text("batch %zu/%zu  %zu tokens  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1,
                  at.batches, at.positions, at.candidate, at.candidates, at.forwards, at.expected_forwards,
                  duration_text(at.seconds_left).c_str()) +
             std::string{at.layer});
@@ -125,7 +126,8 @@ rank_scan::rank_scan(const rank_arguments& arguments)
       tokens_{read_tokens(arguments.run.tokens, model_.vocabulary(), 256, 16)},
       layers_{chosen_layers(model_, arguments)} {}
 
-klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor) {
+klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
+                             const std::string& phase) {
   hybrid_forward forward{model_, part, arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive"),
                          arguments_.run.threads};
   progress_line line;
@@ -140,7 +142,7 @@ klens::scores rank_scan::run(const token_set& part, const std::filesystem::path&
   options.confidence = arguments_.confidence;
   options.rank_by = arguments_.sort;
   options.noise_floor = noise_floor;
-  options.progress = [&](const klens::scan_progress& at) { return show_progress(line, at); };
+  options.progress = [&](const klens::scan_progress& at) { return show_progress(line, phase, at); };
   interrupt_catcher catcher;
   if (arguments_.from == "quantized") {
     if (!checkpoint.empty()) throw klens::argument_error{"--checkpoint: not together with --from quantized"};

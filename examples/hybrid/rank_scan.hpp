@@ -7,6 +7,8 @@
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "commands.hpp"
@@ -23,9 +25,13 @@ class rank_scan {
   explicit rank_scan(const rank_arguments& arguments);
 
   [[nodiscard]] const token_set& tokens() const noexcept { return tokens_; }
+  [[nodiscard]] const model& loaded() const noexcept { return model_; }
+  [[nodiscard]] std::span<const klens::layer> layers() const noexcept { return layers_; }
 
-  /// Scans some of the tokens; goes on from the checkpoint where there is one (an empty path: none is kept).
-  [[nodiscard]] klens::scores run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor);
+  /// Scans some of the tokens; goes on from the checkpoint where there is one (an empty path: none is kept). `phase` begins the
+  /// line that shows progress.
+  [[nodiscard]] klens::scores run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
+                                  const std::string& phase = {});
 
   /// Prints the scores, and writes them where the command line says so.
   void report(const klens::scores& scores) const;

@@ -9,6 +9,8 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "fingerprint.hpp"
@@ -77,6 +79,21 @@ struct token_set {
            " tokens after the first " + std::to_string(choice.first) + ", not " + std::to_string(wanted) +
            "; choose a smaller --length, --sequences or --first");
   return set;
+}
+
+/// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in `second` that `first` holds as well:
+/// the same text in both, whatever the files are called and however they are cut into sequences.
+[[nodiscard]] inline std::optional<std::size_t> shared_run(const token_set& first, const token_set& second,
+                                                           std::size_t length = 64) {
+  length = std::min({length, first.tokens.size(), second.tokens.size()});
+  const auto run = [&](const token_set& of, std::size_t at) {
+    return std::string_view{reinterpret_cast<const char*>(of.tokens.data() + at), length * sizeof(std::int32_t)};
+  };
+  std::unordered_set<std::string_view> known;
+  for (std::size_t at = 0; at + length <= first.tokens.size(); ++at) known.insert(run(first, at));
+  for (std::size_t at = 0; at + length <= second.tokens.size(); ++at)
+    if (known.contains(run(second, at))) return at;
+  return std::nullopt;
 }
 
 }  // namespace hybrid

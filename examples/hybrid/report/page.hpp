@@ -33,14 +33,13 @@ class report_page {
   /// The first column is aligned to the left, all others to the right.
   void add_table(const page_table& table) {
     body_ += table.folded ? "<details><summary>" + escaped(table.caption) + "</summary>" : std::string{};
-    body_ += "<div class='wide'><table>";
-    if (!table.folded && !table.caption.empty()) body_ += "<caption>" + escaped(table.caption) + "</caption>";
-    body_ += "<thead>" + row("th", table.heading) + "</thead><tbody>";
+    if (!table.folded && !table.caption.empty()) body_ += "<p class='caption'>" + escaped(table.caption) + "</p>";
+    body_ += "<div class='wide'><table><thead>" + row("th", table.heading) + "</thead><tbody>";
     for (const auto& each : table.rows) body_ += row("td", each);
     body_ += std::string{"</tbody></table></div>"} + (table.folded ? "</details>" : "") + "\n";
   }
 
-  /// Plots side by side, as many as fit, above one legend for all of them.
+  /// Plots side by side, as many as fit, below one legend for all of them.
   void add_plots(std::span<const scatter_plot> plots) {
     std::vector<std::string> names;
     for (const scatter_plot& plot : plots)
@@ -49,7 +48,11 @@ class report_page {
     const auto style_of = [&](const std::string& name) {
       return static_cast<std::size_t>(std::ranges::find(names, name) - names.begin());
     };
-    body_ += "<div class='plots'>\n";
+    body_ += "<ul class='legend'>";
+    for (std::size_t style = 0; style < names.size(); ++style)
+      body_ +=
+          "<li><svg viewBox='0 0 14 14'>" + detail::svg_mark(style, 7, 7, false) + "</svg>" + escaped(names[style]) + "</li>";
+    body_ += "</ul>\n<div class='plots'>\n";
     for (const scatter_plot& plot : plots) {
       std::size_t missing = 0;
       for (const plot_series& series : plot.series)
@@ -58,11 +61,7 @@ class report_page {
                escaped(plot.caption) + (missing > 0 ? text(" %zu without a finite value not shown.", missing) : "") +
                "</figcaption></figure>\n";
     }
-    body_ += "</div>\n<ul class='legend'>";
-    for (std::size_t style = 0; style < names.size(); ++style)
-      body_ +=
-          "<li><svg viewBox='0 0 14 14'>" + detail::svg_mark(style, 7, 7, false) + "</svg>" + escaped(names[style]) + "</li>";
-    body_ += "</ul>\n";
+    body_ += "</div>\n";
   }
 
   [[nodiscard]] std::string html() const {
@@ -99,7 +98,7 @@ h3 { font-size: 1rem; margin: 0 0 .25rem; }
 p { max-width: 48rem; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--faint); padding-bottom: .25rem; }
+.caption { color: var(--faint); font-size: .9rem; margin: 1rem 0 -.5rem; }
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 summary { cursor: pointer; padding: .25rem 0; }
