@@ -2,9 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
+#include <fstream>
+#include <functional>
 #include <limits>
+#include <optional>
 
 #include "hybrid/folders.hpp"
 
@@ -73,6 +79,38 @@ struct converted {
   }
 };
 
+/// Kilobytes that /proc/self/status names.
+std::optional<long> own_memory(const std::string& field) {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(field + ":")) return std::stol(line.substr(field.size() + 1));
+  return std::nullopt;
+}
+
+/// Bytes by which a child process grows at most while it does some work.
+std::optional<double> added_memory(const std::function<void()>& work) {
+  if (!own_memory("VmHWM")) return std::nullopt;
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const long before = *own_memory("VmRSS");
+    work();
+    const long added = *own_memory("VmHWM") - before;
+    const bool said = ::write(ends[1], &added, sizeof added) == sizeof added;
+    ::_exit(said ? 0 : 1);
+  }
+  long added = 0;
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child);
+  REQUIRE(status == 0);
+  REQUIRE(::read(ends[0], &added, sizeof added) == sizeof added);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  return 1024.0 * static_cast<double>(added);
+}
+
 }  // namespace
 
 TEST_CASE("checkpoint: shards hold the same model") {
@@ -99,6 +137,28 @@ TEST_CASE("checkpoint: F16 and BF16 weights become exactly the floats that they 
   };
   check(klens::half{});
   check(klens::bfloat16{});
+}
+
+TEST_CASE("checkpoint: loading a BF16 model peaks at its floats") {
+  constexpr std::size_t vocabulary = 1 << 18, width = 48;  // nearly all of it one matrix: its file's pages must go, too
+  std::vector<klens::bfloat16> embedding(vocabulary * width, klens::bfloat16(0.5f));
+  const auto floats = static_cast<double>(embedding.size() * sizeof(float));
+  const changed_folder folder(
+      golden / "llama",
+      [](nlohmann::json& fields) {
+        fields["vocab_size"] = vocabulary;
+        fields["tie_word_embeddings"] = true;
+      },
+      [&](tensor_list& all) {
+        std::erase_if(all, [](const klens::stored_tensor& each) { return each.name == "lm_head.weight"; });
+        klens::stored_tensor& tied = named(all, "model.embed_tokens.weight");
+        tied = klens::as_tensor<klens::bfloat16>(tied.name, {vocabulary, width}, embedding);
+      });
+  embedding = {};
+  const std::optional<double> peak = added_memory([&] { (void)hybrid::model::load(folder.path()); });
+  if (!peak) return;  // a system that does not say
+  CHECK(*peak > floats);
+  CHECK(*peak < 1.25 * floats);  // with the file's pages it would be 1.5 times
 }
 
 TEST_CASE("checkpoint: a missing, surplus or misshapen tensor is named") {
@@ -201,6 +261,10 @@ TEST_CASE("checkpoint: faults of a folder and of an index are named") {
   CHECK(holds(with_index(wrong), "none.safetensors: cannot be read"));
   wrong["weight_map"]["backbone.norm_f.weight"] = "../part-0.safetensors";
   CHECK(holds(with_index(wrong), "no file name"));
+  for (const std::string& name : {std::string("two\nlines"), std::string(256, 'a'), std::string("..")}) {
+    wrong["weight_map"]["backbone.norm_f.weight"] = name;
+    CHECK(holds(with_index(wrong), "no file name"));
+  }
   wrong["weight_map"]["backbone.norm_f.weight"] = 7;
   CHECK(holds(with_index(wrong), "no file name"));
   wrong["weight_map"]["backbone.norm_f.weight"] = "part-0.safetensors";

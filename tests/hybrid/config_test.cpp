@@ -141,3 +141,147 @@ TEST_CASE("config: a missing field has the default of its model type") {
   });
   CHECK(load_error(folder.path()).empty());
 }
+
+TEST_CASE(
+    "config: every field of the authors' definitions that changes the result does so here, or the weights contradict it") {
+  const struct {
+    const char* folder;
+    nlohmann::json fields;  // with other values
+  } types[] = {{"bamba",
+                {{"attention_bias", true},
+                 {"attn_layer_indices", {1}},
+                 {"hidden_size", 24},
+                 {"intermediate_size", 79},
+                 {"mamba_conv_bias", false},
+                 {"mamba_d_conv", 3},
+                 {"mamba_d_head", 8},
+                 {"mamba_d_state", 12},
+                 {"mamba_expand", 1},
+                 {"mamba_n_groups", 2},
+                 {"mamba_n_heads", 3},
+                 {"mamba_proj_bias", true},
+                 {"mlp_bias", true},
+                 {"num_attention_heads", 2},
+                 {"num_hidden_layers", 3},
+                 {"num_key_value_heads", 4},
+                 {"rms_norm_eps", 0.1},
+                 {"vocab_size", 96},
+                 {"time_step_limit", {0.3, 0.5}},
+                 {"rope_theta", 10.0},
+                 {"head_dim", 6}}},
+               {"falcon_h1",
+                {{"attention_bias", true},
+                 {"attention_in_multiplier", 2},
+                 {"attention_out_multiplier", 2},
+                 {"embedding_multiplier", 1},
+                 {"head_dim", 6},
+                 {"hidden_size", 24},
+                 {"intermediate_size", 79},
+                 {"key_multiplier", 1},
+                 {"lm_head_multiplier", 1},
+                 {"mamba_conv_bias", false},
+                 {"mamba_d_conv", 3},
+                 {"mamba_d_head", 8},
+                 {"mamba_d_ssm", nullptr},
+                 {"mamba_d_state", 12},
+                 {"mamba_n_groups", 2},
+                 {"mamba_n_heads", 8},
+                 {"mamba_proj_bias", true},
+                 {"mamba_rms_norm", true},
+                 {"mlp_bias", true},
+                 {"mlp_multipliers", {1, 1}},
+                 {"num_attention_heads", 2},
+                 {"num_hidden_layers", 2},
+                 {"num_key_value_heads", 4},
+                 {"projectors_bias", true},
+                 {"rms_norm_eps", 0.1},
+                 {"ssm_in_multiplier", 1},
+                 {"ssm_multipliers", {1, 1, 1, 1, 1}},
+                 {"ssm_out_multiplier", 1},
+                 {"time_step_limit", {0.3, 0.5}},
+                 {"vocab_size", 96},
+                 {"rope_theta", 10.0}}},
+               {"jamba_moe",
+                {{"attn_layer_offset", 0}, {"attn_layer_period", 3},   {"expert_layer_offset", 0}, {"expert_layer_period", 4},
+                 {"hidden_size", 24},      {"intermediate_size", 39},  {"mamba_conv_bias", false}, {"mamba_d_conv", 3},
+                 {"mamba_d_state", 8},     {"mamba_dt_rank", 2},       {"mamba_expand", 1},        {"mamba_proj_bias", true},
+                 {"num_experts", 3},       {"num_experts_per_tok", 1}, {"num_hidden_layers", 3},   {"num_attention_heads", 2},
+                 {"rms_norm_eps", 0.1},    {"num_key_value_heads", 4}, {"vocab_size", 96},         {"head_dim", 6},
+                 {"num_local_experts", 3}}},
+               {"llama",
+                {{"attention_bias", true},
+                 {"head_dim", 6},
+                 {"hidden_size", 24},
+                 {"intermediate_size", 79},
+                 {"mlp_bias", true},
+                 {"num_attention_heads", 2},
+                 {"num_hidden_layers", 2},
+                 {"num_key_value_heads", 4},
+                 {"rms_norm_eps", 0.1},
+                 {"rope_theta", 10.0},
+                 {"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.0}}},
+                 {"vocab_size", 96}}},
+               {"mamba",
+                {{"conv_kernel", 3},
+                 {"hidden_size", 24},
+                 {"intermediate_size", 95},
+                 {"layer_norm_epsilon", 0.1},
+                 {"num_hidden_layers", 2},
+                 {"state_size", 8},
+                 {"tie_word_embeddings", false},
+                 {"time_step_rank", 2},
+                 {"use_bias", true},
+                 {"use_conv_bias", false},
+                 {"vocab_size", 96}}},
+               {"mamba2",
+                {{"conv_kernel", 3},
+                 {"expand", 1},
+                 {"head_dim", 8},
+                 {"hidden_size", 24},
+                 {"layer_norm_epsilon", 0.1},
+                 {"n_groups", 1},
+                 {"num_heads", 12},
+                 {"num_hidden_layers", 2},
+                 {"state_size", 16},
+                 {"time_step_limit", {0.3, 0.5}},
+                 {"use_bias", true},
+                 {"use_conv_bias", false},
+                 {"vocab_size", 96}}}};
+  for (const auto& [type, fields] : types) {
+    const hybrid::model before = hybrid::model::load(golden / type);
+    const std::vector<std::int32_t> tokens = support::some_tokens(before, 20);
+    const klens::matrix<float> logits = support::forward(before, tokens, 1);
+    for (const auto& [field, value] : fields.items()) {
+      INFO(type, " ", field);
+      const changed_folder folder(golden / type, [&, &field = field, &value = value](nlohmann::json& config) {
+        if (field == "rope_theta") config.erase("rope_parameters");  // where newer files keep it
+        config[field] = value;
+      });
+      if (load_error(folder.path()).empty()) CHECK(support::forward(hybrid::model::load(folder.path()), tokens, 1) != logits);
+    }
+  }
+}
+
+TEST_CASE("config: fields of training, kernels and chunks change no bit") {
+  const std::pair<const char*, nlohmann::json> types[] = {
+      {"bamba", {{"mamba_chunk_size", 3}, {"num_logits_to_keep", 0}, {"z_loss_coefficient", 0.1}, {"attention_dropout", 0.5}}},
+      {"falcon_h1",
+       {{"mamba_chunk_size", 3}, {"mamba_norm_before_gate", false}, {"mamba_expand", 3}, {"time_step_floor", 0.5}}},
+      {"jamba",
+       {{"use_mamba_kernels", false}, {"output_router_logits", true}, {"router_aux_loss_coef", 1}, {"num_experts_per_tok", 2}}},
+      {"llama", {{"pretraining_tp", 2}, {"max_position_embeddings", 8}, {"initializer_range", 1}, {"dtype", "bfloat16"}}},
+      {"mamba",
+       {{"residual_in_fp32", false}, {"expand", 3}, {"time_step_min", 0.5}, {"time_step_scale", 2}, {"use_mambapy", true}}},
+      {"mamba2", {{"chunk_size", 3}, {"residual_in_fp32", false}, {"time_step_max", 9}, {"time_step_rank", 5}}}};
+  for (const auto& [type, fields] : types) {
+    const hybrid::model before = hybrid::model::load(golden / type);
+    const std::vector<std::int32_t> tokens = support::some_tokens(before, 20);
+    const klens::matrix<float> logits = support::forward(before, tokens, 1);
+    for (const auto& [field, value] : fields.items()) {
+      INFO(type, " ", field);
+      const changed_folder folder(golden / type,
+                                  [&, &field = field, &value = value](nlohmann::json& config) { config[field] = value; });
+      CHECK(support::forward(hybrid::model::load(folder.path()), tokens, 1) == logits);
+    }
+  }
+}

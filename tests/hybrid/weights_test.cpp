@@ -42,7 +42,8 @@ TEST_CASE("weights: the embedded model has 57, the head tied to the embedding") 
   CHECK(x_proj.values.rows() == 44);
   CHECK(x_proj.values.cols() == 384);
   CHECK(x_proj.block == 3);
-  CHECK(x_proj.stage == 4);
+  CHECK(x_proj.stage == 7);  // after the embedding and three blocks of two stages
+  CHECK(named(all, "model.layers.3.feed_forward.up_proj.weight").stage == 8);
   CHECK(std::ranges::is_sorted(all, {}, &weight::stage));
 }
 

@@ -24,9 +24,6 @@ struct residual_step {
   std::vector<branch> branches;
 };
 
-/// What runs as one: a mixer and a feed-forward network, each with its norm, or several mixers side by side.
-using block = std::vector<residual_step>;
-
 /// One step with one branch.
 template <class Part>
 [[nodiscard]] residual_step single(rms_norm norm, Part&& only) {
@@ -42,7 +39,7 @@ struct architecture {
   float embedding_scale = 1;
   float head_scale = 1;
   rms_norm final_norm;
-  std::vector<block> blocks;
+  std::vector<residual_step> steps;  ///< mixers and feed-forward networks by turns, as a rule; mixers side by side are one
 };
 
 }  // namespace hybrid

@@ -19,8 +19,8 @@ std::set<std::string> shards_of(const std::filesystem::path& index, std::map<std
   std::set<std::string> shards;
   for (const auto& [name, shard] : map->items()) {
     const std::string file = shard.is_string() ? shard.get<std::string>() : "";
-    if (file.empty() || file == "." || file == ".." || file.find('/') != std::string::npos ||
-        file.find('\0') != std::string::npos)
+    const bool readable = std::ranges::none_of(file, [](unsigned char c) { return c < 0x20 || c == 0x7f || c == '/'; });
+    if (file.empty() || file == "." || file == ".." || file.size() > 255 || !readable)
       throw klens::file_error(index.string() + ": weight_map entry " + klens::detail::name_text(name) +
                               " is no file name; it must name a file in the same folder");
     shards.insert(file);
@@ -78,19 +78,26 @@ parameter* checkpoint::take(const std::string& name, std::initializer_list<std::
   auto owned = std::make_unique<parameter>();
   owned->name = name;
   owned->shape.assign(shape);
+  owned->stage = stage_;
   const bool flat = shape.size() < 2;
   const std::size_t rows = flat ? 1 : *shape.begin();
   owned->values.resize(static_cast<Eigen::Index>(rows),
                        static_cast<Eigen::Index>(tensor.elements() / std::max<std::size_t>(rows, 1)));
   const auto columns = static_cast<std::size_t>(owned->values.cols());
+  const std::size_t row_bytes = tensor.bytes.size() / std::max<std::size_t>(rows, 1);
+  std::size_t released = 0;
   for (std::size_t r = 0; r < rows; ++r) {
     const std::span<float> row = klens::row(owned->values, static_cast<Eigen::Index>(r));
     file.copy_floats(tensor, r * columns, row);
     if (!std::ranges::all_of(row, [](float each) { return std::isfinite(each); }))
       throw klens::file_error(file.path().string() + ": tensor '" + name + "' holds a NaN or an infinity in row " +
                               std::to_string(r) + "; nothing can be measured on it");
+    if (const std::size_t read = (r + 1) * row_bytes; read - released >= (std::size_t{1} << 22)) {
+      file.release(tensor.bytes.first(read));
+      released = read;
+    }
   }
-  file.release(tensor);
+  file.release(tensor.bytes);
   parameters_.push_back(std::move(owned));
   return parameters_.back().get();
 }
@@ -110,7 +117,10 @@ bool checkpoint::same(std::string_view a, std::string_view b) const {
   const auto first = places_.find(a), second = places_.find(b);
   if (first == places_.end() || second == places_.end()) return false;
   const klens::stored_tensor &x = *first->second.tensor, &y = *second->second.tensor;
-  return x.dtype == y.dtype && x.shape == y.shape && std::ranges::equal(x.bytes, y.bytes);
+  const bool equal = x.dtype == y.dtype && x.shape == y.shape && std::ranges::equal(x.bytes, y.bytes);
+  first->second.file->release(x.bytes);
+  second->second.file->release(y.bytes);
+  return equal;
 }
 
 void checkpoint::skip(std::string_view name) {

@@ -22,6 +22,9 @@ class checkpoint {
  public:
   explicit checkpoint(const std::filesystem::path& folder);
 
+  /// What is taken from here on belongs to the next residual step of the model.
+  void begin_stage() noexcept { ++stage_; }
+
   /// A tensor of exactly this shape; its memory stays where it is as long as the parameters do.
   [[nodiscard]] parameter* take(const std::string& name, std::initializer_list<std::size_t> shape);
   /// The same, as the weight of a matrix product.
@@ -51,6 +54,7 @@ class checkpoint {
   std::vector<std::unique_ptr<klens::safetensors>> files_;
   std::map<std::string, place, std::less<>> places_;
   std::vector<std::unique_ptr<parameter>> parameters_;
+  std::size_t stage_ = 0;
 };
 
 }  // namespace hybrid

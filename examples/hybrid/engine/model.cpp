@@ -45,8 +45,7 @@ std::size_t model::width() const noexcept { return static_cast<std::size_t>(part
 
 std::size_t model::stage_of(const parameter& of) const {
   if (&of == parts_.embedding) return 0;
-  const int number = block_of(of.name);
-  return number < 0 ? stages() : static_cast<std::size_t>(number) + 1;
+  return of.stage == 0 ? stages() : of.stage;
 }
 
 weight model::view(parameter& of) const {
@@ -117,24 +116,22 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
           klens::row(parts_.embedding->values, at.tokens[static_cast<std::size_t>(r)]));
     return;
   }
-  const block& steps = parts_.blocks.at(stage - 1);
+  const residual_step& step = parts_.steps.at(stage - 1);
   klens::detail::parallel_for(threads, at.sequences, [&](std::size_t s) {
     const workspace_pool::lease work{*pool_};
-    run_block(steps, at.hidden.middleRows(static_cast<Eigen::Index>(s) * length, length), *work);
+    run(step, at.hidden.middleRows(static_cast<Eigen::Index>(s) * length, length), *work);
   });
 }
 
-void model::run_block(const block& steps, klens::matrix_ref<float> hidden, workspace& work) const {
-  for (const residual_step& step : steps) {
-    const workspace::frame frame{work};
-    panel normed = work.take(hidden.rows(), hidden.cols()), scaled = work.take(hidden.rows(), hidden.cols());
-    step.norm(hidden, normed);
-    for (const branch& each : step.branches) {
-      if (each.in_scale != 1)
-        klens::detail::map_elements(
-            all_of(scaled), [factor = each.in_scale](auto v) { return v * factor; }, all_of(normed));
-      each.of->add_to(hidden, each.in_scale != 1 ? scaled : normed, each.out_scale, work);
-    }
+void model::run(const residual_step& step, klens::matrix_ref<float> hidden, workspace& work) const {
+  const workspace::frame frame{work};
+  panel normed = work.take(hidden.rows(), hidden.cols()), scaled = work.take(hidden.rows(), hidden.cols());
+  step.norm(hidden, normed);
+  for (const branch& each : step.branches) {
+    if (each.in_scale != 1)
+      klens::detail::map_elements(
+          all_of(scaled), [factor = each.in_scale](auto v) { return v * factor; }, all_of(normed));
+    each.of->add_to(hidden, each.in_scale != 1 ? scaled : normed, each.out_scale, work);
   }
 }
 
@@ -177,8 +174,7 @@ double model::flops(std::size_t stage, std::size_t length) const {
   if (stage == 0) return 0;
   if (stage == stages()) return 2.0 * static_cast<double>(length) * static_cast<double>(parts_.head->values.size());
   double total = 0;
-  for (const residual_step& step : parts_.blocks.at(stage - 1))
-    for (const branch& each : step.branches) total += each.of->flops(length);
+  for (const branch& each : parts_.steps.at(stage - 1).branches) total += each.of->flops(length);
   return total;
 }
 

@@ -20,7 +20,7 @@ struct weight {
   std::string name;                 ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range
   klens::matrix_ref<float> values;  ///< [out x in]; small weights are [1 x n], a conv [channels x taps]
   std::string kind;                 ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
-  int block = -1;                   ///< -1: embedding, final norm, head
+  int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
   std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
   bool tied = false;                ///< the same memory is both embedding and head
 
@@ -35,8 +35,9 @@ struct state {
   klens::matrix<float> hidden;       ///< the residual stream, [sequences * length x width]; empty before stage 0
 };
 
-/// A language model in HF format, in float arithmetic, that can stop between blocks. Stage 0 is the embedding, stage 1 + b is
-/// block b, and after stages() of them come final norm and head (`logits`).
+/// A language model in HF format, in float arithmetic, that can stop between blocks. Stage 0 is the embedding, each
+/// further one adds a mixer (or several side by side) or a feed-forward network to the residual stream, so that a block is two
+/// of them as a rule; after stages() of them come final norm and head (`logits`).
 /// Every sequence is computed on its own and by one thread, so results are the same, bit for bit, for any batch, any number of
 /// threads and from any copied state. const members may run at the same time in several threads.
 class model {
@@ -48,8 +49,7 @@ class model {
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
   [[nodiscard]] std::size_t vocabulary() const noexcept;
   [[nodiscard]] std::size_t width() const noexcept;
-  [[nodiscard]] std::size_t blocks() const noexcept { return parts_.blocks.size(); }
-  [[nodiscard]] std::size_t stages() const noexcept { return 1 + blocks(); }
+  [[nodiscard]] std::size_t stages() const noexcept { return 1 + parts_.steps.size(); }
 
   /// Every weight [out x in] of a matrix product, in order of stages; with `split_fused` a fused one comes as its row ranges.
   /// The embedding is among them unless it is tied: a gather of its rows is a product with one-hot rows.
@@ -76,7 +76,7 @@ class model {
   model() = default;
   [[nodiscard]] std::size_t stage_of(const parameter& of) const;
   [[nodiscard]] weight view(parameter& of) const;
-  void run_block(const block& steps, klens::matrix_ref<float> hidden, workspace& work) const;
+  void run(const residual_step& step, klens::matrix_ref<float> hidden, workspace& work) const;
 
   std::string type_;
   std::vector<std::unique_ptr<parameter>> parameters_;

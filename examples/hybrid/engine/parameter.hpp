@@ -21,6 +21,7 @@ struct parameter {
   std::string name;
   std::vector<std::size_t> shape;  ///< as stored
   klens::matrix<float> values;
+  std::size_t stage = 0;         ///< the residual step that reads it, counted from 1; 0: none does
   bool multiplies = false;       ///< a weight [out x in] of a matrix product
   std::vector<row_range> parts;  ///< of a fused weight, in order of rows; empty otherwise
 

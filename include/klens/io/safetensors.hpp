@@ -149,8 +149,8 @@ class safetensors {
       refuse_dtype(from, "F32, F16 or BF16");
   }
 
-  /// Gives back the memory that reading this tensor took; it is read again from the file when touched.
-  void release(const stored_tensor& which) const noexcept { map_.release(which.bytes); }
+  /// Gives back the memory that reading these bytes of a tensor took; they are read again from the file when touched.
+  void release(std::span<const std::byte> part) const noexcept { map_.release(part); }
 
  private:
   [[noreturn]] void fail(const std::string& problem) const {

@@ -28,18 +28,19 @@ architecture build_bamba(const config& fields, checkpoint& tensors) {
   built.final_norm = take_norm(tensors, "model.final_layernorm", width, epsilon);
   for (std::size_t i = 0, layers = fields.count("num_hidden_layers", 32); i < layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
     const rms_norm before = take_norm(tensors, prefix + "input_layernorm", width, epsilon);
-    block& added = built.blocks.emplace_back();
     if (std::ranges::find(with_attention, static_cast<double>(i)) != with_attention.end()) {
       attention mixer = take_attention(tensors, prefix + "self_attn.", attends);
       mixer.position = position;
-      added.push_back(single(before, std::move(mixer)));
+      built.steps.push_back(single(before, std::move(mixer)));
     } else {
       mamba2 mixer = take_mamba2(tensors, prefix + "mamba.", mixes);
-      added.push_back(single(before, std::move(mixer)));
+      built.steps.push_back(single(before, std::move(mixer)));
     }
-    added.push_back(single(take_norm(tensors, prefix + "pre_ff_layernorm", width, epsilon),
-                           take_gated_mlp(tensors, prefix + "feed_forward.", width, mlp, mlp_bias)));
+    tensors.begin_stage();
+    built.steps.push_back(single(take_norm(tensors, prefix + "pre_ff_layernorm", width, epsilon),
+                                 take_gated_mlp(tensors, prefix + "feed_forward.", width, mlp, mlp_bias)));
   }
   return built;
 }

@@ -56,22 +56,23 @@ architecture build_falcon_h1(const config& fields, checkpoint& tensors) {
   built.final_norm = take_norm(tensors, "model.final_layernorm", width, epsilon);
   for (std::size_t i = 0, layers = fields.count("num_hidden_layers", 32); i < layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
     mamba2 mixer = take_mamba2(tensors, prefix + "mamba.", mixes);
     mixer.scales = mixer_scales;
     mixer.norm_before_gate = norm_before_gate;
     attention beside = take_attention(tensors, prefix + "self_attn.", attends);
     beside.key_scale = key_scale;
     beside.position = position;
-    gated_mlp after = take_gated_mlp(tensors, prefix + "feed_forward.", width, mlp, mlp_bias);
-    after.gate_scale = mlp_scales[0];
-    after.down_scale = mlp_scales[1];
-
-    block& added = built.blocks.emplace_back();
-    residual_step& mixers = added.emplace_back();
+    residual_step& mixers = built.steps.emplace_back();
     mixers.norm = take_norm(tensors, prefix + "input_layernorm", width, epsilon);
     mixers.branches.push_back({std::make_unique<mamba2>(std::move(mixer)), mixer_in, mixer_out});
     mixers.branches.push_back({std::make_unique<attention>(std::move(beside)), attention_in, attention_out});
-    added.push_back(single(take_norm(tensors, prefix + "pre_ff_layernorm", width, epsilon), std::move(after)));
+
+    tensors.begin_stage();
+    gated_mlp after = take_gated_mlp(tensors, prefix + "feed_forward.", width, mlp, mlp_bias);
+    after.gate_scale = mlp_scales[0];
+    after.down_scale = mlp_scales[1];
+    built.steps.push_back(single(take_norm(tensors, prefix + "pre_ff_layernorm", width, epsilon), std::move(after)));
   }
   return built;
 }

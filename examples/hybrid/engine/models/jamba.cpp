@@ -39,23 +39,24 @@ architecture build_jamba(const config& fields, checkpoint& tensors) {
   built.final_norm = take_norm(tensors, "model.final_layernorm", width, epsilon);
   for (std::size_t i = 0; i < layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
     const rms_norm before = take_norm(tensors, prefix + "input_layernorm", width, epsilon);
-    block& added = built.blocks.emplace_back();
     if (i % period == offset) {
-      added.push_back(single(before, take_attention(tensors, prefix + "self_attn.", attends)));
+      built.steps.push_back(single(before, take_attention(tensors, prefix + "self_attn.", attends)));
     } else {
       mamba mixer = take_mamba(tensors, prefix + "mamba.", mixes);
       mixer.step_norm = take_norm(tensors, prefix + "mamba.dt_layernorm", mixes.rank, epsilon);
       mixer.b_norm = take_norm(tensors, prefix + "mamba.b_layernorm", mixes.states, epsilon);
       mixer.c_norm = take_norm(tensors, prefix + "mamba.c_layernorm", mixes.states, epsilon);
-      added.push_back(single(before, std::move(mixer)));
+      built.steps.push_back(single(before, std::move(mixer)));
     }
+    tensors.begin_stage();
     const rms_norm between = take_norm(tensors, prefix + "pre_ff_layernorm", width, epsilon);
     const std::string feed_forward = prefix + "feed_forward.";
     if (expert_count > 1 && i % expert_period == expert_offset)
-      added.push_back(single(between, take_experts(tensors, feed_forward, expert_count, active, width, mlp)));
+      built.steps.push_back(single(between, take_experts(tensors, feed_forward, expert_count, active, width, mlp)));
     else
-      added.push_back(single(between, take_gated_mlp(tensors, feed_forward, width, mlp)));
+      built.steps.push_back(single(between, take_gated_mlp(tensors, feed_forward, width, mlp)));
   }
   return built;
 }

@@ -24,13 +24,14 @@ architecture build_llama(const config& fields, checkpoint& tensors) {
   built.final_norm = take_norm(tensors, "model.norm", width, epsilon);
   for (std::size_t i = 0, layers = fields.count("num_hidden_layers", 32); i < layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
     const rms_norm before = take_norm(tensors, prefix + "input_layernorm", width, epsilon);
     attention mixer = take_attention(tensors, prefix + "self_attn.", attends);
     mixer.position = position;
-    block& added = built.blocks.emplace_back();
-    added.push_back(single(before, std::move(mixer)));
-    added.push_back(single(take_norm(tensors, prefix + "post_attention_layernorm", width, epsilon),
-                           take_gated_mlp(tensors, prefix + "mlp.", width, mlp, mlp_bias)));
+    built.steps.push_back(single(before, std::move(mixer)));
+    tensors.begin_stage();
+    built.steps.push_back(single(take_norm(tensors, prefix + "post_attention_layernorm", width, epsilon),
+                                 take_gated_mlp(tensors, prefix + "mlp.", width, mlp, mlp_bias)));
   }
   return built;
 }

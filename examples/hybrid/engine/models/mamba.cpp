@@ -25,8 +25,9 @@ architecture build_mamba(const config& fields, checkpoint& tensors) {
   built.final_norm = take_norm(tensors, "backbone.norm_f", width, epsilon);
   for (std::size_t i = 0, layers = fields.count("num_hidden_layers", 32); i < layers; ++i) {
     const std::string prefix = "backbone.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
     const rms_norm before = take_norm(tensors, prefix + "norm", width, epsilon);
-    built.blocks.emplace_back().push_back(single(before, take_mamba(tensors, prefix + "mixer.", mixes)));
+    built.steps.push_back(single(before, take_mamba(tensors, prefix + "mixer.", mixes)));
   }
   return built;
 }

@@ -55,6 +55,18 @@ VARIANTS = {
                                                tie_word_embeddings=True)),
     "bamba_quarter_turn": ("Bamba", BAMBA, dict(attn_layer_indices=[0, 1], rope_parameters=dict(
         rope_type="default", rope_theta=100.0, partial_rotary_factor=0.25))),
+    "mamba_one_tap": ("Mamba", MAMBA, dict(hidden_size=33, conv_kernel=1, expand=1, state_size=17)),
+    "mamba2_odd_heads": ("Mamba2", MAMBA2, dict(hidden_size=30, expand=1, num_heads=10, head_dim=3, n_groups=5, state_size=5)),
+    "jamba_head_width": ("Jamba", JAMBA, dict(num_attention_heads=3, num_key_value_heads=1, head_dim=16, num_experts=4,
+                                              num_experts_per_tok=1, expert_layer_period=3, expert_layer_offset=2, mamba_expand=1)),
+    "llama_longrope_shrunk": ("Llama", LLAMA, dict(rope_parameters=dict(
+        rope_type="longrope", short_factor=[1 + i / 9 for i in range(PAIRS)], long_factor=[2 + i / 5 for i in range(PAIRS)],
+        original_max_position_embeddings=16, factor=0.5, attention_factor=1.2, rope_theta=1e6))),
+    "falcon_h1_every_factor": ("FalconH1", FALCON, dict(
+        num_attention_heads=6, head_dim=6, attention_in_multiplier=0.6, attention_out_multiplier=1.7, ssm_in_multiplier=1.4,
+        ssm_out_multiplier=0.5, key_multiplier=1.3, lm_head_multiplier=0.8, embedding_multiplier=2.5, mlp_multipliers=[.5, 1.8],
+        ssm_multipliers=[1.3, .6, 1.8, .4, 1.1], rope_parameters=dict(rope_type="linear", factor=3.0, rope_theta=200.0))),
+    "bamba_no_attention": ("Bamba", BAMBA, dict(attn_layer_indices=None, mamba_n_groups=1, mamba_d_conv=2, time_step_limit=(0.1, 0.5))),
 }
 
 
