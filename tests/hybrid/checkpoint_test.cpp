@@ -140,7 +140,7 @@ TEST_CASE("checkpoint: F16 and BF16 weights become exactly the floats that they 
 }
 
 TEST_CASE("checkpoint: loading a BF16 model peaks at its floats") {
-  constexpr std::size_t vocabulary = 1 << 18, width = 48;  // nearly all of it one matrix: its file's pages must go, too
+  static constexpr std::size_t vocabulary = 1 << 18, width = 48;  // nearly all of it one matrix: its file's pages must go, too
   std::vector<klens::bfloat16> embedding(vocabulary * width, klens::bfloat16(0.5f));
   const auto floats = static_cast<double>(embedding.size() * sizeof(float));
   const changed_folder folder(
