@@ -140,7 +140,8 @@ TEST_CASE("validate: tau, rho and paired differences are those of the candidates
   const json& report = once().report;
   REQUIRE(report.at("groups").size() == 6);  // together and by scheme; all, and significant ones
   for (const json& group : report.at("groups"))
-    for (const auto& [metric, verdict] : group.at("metrics").items()) {
+    for (const auto& [name, verdict] : group.at("metrics").items()) {
+      const std::string metric = name;  // clang lets no lambda, and so no INFO, hold a structured binding
       const two_lists lists = lists_of(report, metric, group.at("scheme"), group.at("significant_only").get<bool>());
       INFO(metric << " of " << group.at("scheme"));
       CHECK(lists.scores.size() == group.at("candidates").get<std::size_t>());
