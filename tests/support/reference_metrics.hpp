@@ -38,7 +38,7 @@ inline reference_metrics textbook(const std::vector<float>& reference, const std
     if (std::isinf(x) && std::isinf(y)) continue;
     const long double log_p = x - reference_sum, log_q = y - observed_sum;
     const long double p = std::exp(log_p), q = std::exp(log_q);
-    const long double log_m = std::log((p + q) / 2);
+    const long double log_m = std::log(p + q) - std::log(2.0L);  // half of the smallest number would be 0
     all.kl += divergence_term(p, log_p, log_q);
     all.reverse_kl += divergence_term(q, log_q, log_p);
     all.js += (divergence_term(p, log_p, log_m) + divergence_term(q, log_q, log_m)) / 2;

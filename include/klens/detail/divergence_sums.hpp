@@ -26,8 +26,9 @@ struct divergence_sums {
     reverse_kl = std::max(0.0, psi / (1 + s) - curvature - s * s / (1 + s));
   }
 
-  /// Whether float lanes cost no more than a few 1e-6 of either result: neither by cancellation between its terms, nor, where
-  /// the rows differ by a large common shift, by the rounding of y - x. `others` is the reference's mass beside its top token.
+  /// Whether float lanes cost no more than a few 1e-6 of any result (of ln(1 + s) in units of min(1, spread)): neither by
+  /// cancellation between its terms, nor, where the rows differ by a large common shift, by the rounding of y - x. `others` is
+  /// the reference's mass beside its top token.
   [[nodiscard]] bool trustworthy(double shift, double others) const noexcept {
     if (!std::isfinite(phi) || !std::isfinite(psi) || !std::isfinite(s) || s <= -1) return false;
     const double spread = std::sqrt(2 * phi);
@@ -37,7 +38,8 @@ struct divergence_sums {
     const double of_difference =
         std::abs(shift) * 0x1p-24 * std::sqrt(others);  // root mean square of the rounding of d, at most
     const double by_shift = of_difference * std::min(of_difference + spread, 2.0);
-    const auto exact_enough = [&](double result, double roundings) {  // the rounding of a float sum is 2^-23
+    if (path + phi > 8 * (1 + s) * std::min(spread, 1.0)) return false;  // s = mu + phi, of which mu may be -phi
+    const auto exact_enough = [&](double result, double roundings) {     // the rounding of a float sum is 2^-23
       return roundings <= 16 * result && (by_shift <= 4e-6 * result || by_shift <= 1e-16);
     };
     return exact_enough(kl, forward) && (psi == 0 || exact_enough(reverse_kl, backward));

@@ -28,7 +28,7 @@ class wide_sum {
   double wide_[lanes<float, Arch>] = {};
 };
 
-/// Runs over rows of equal length n >= 1, a vector of each at a time. The step's own `lanes` gather a block of 64 vectors, in
+/// Runs over rows of equal length n >= 1, a vector of each at a time. The step's own `lanes` gather a block of 32 vectors, in
 /// registers:
 ///   step.whole(lanes, vectors...)   full vectors
 ///   step.padded(lanes, vectors...)  the rest, filled up with -inf in every row
@@ -41,7 +41,7 @@ inline void sweep(Step& step, std::span<const float> first, const Rows&... other
   const std::size_t whole = first.size() - first.size() % width;
   std::size_t at = 0;
   while (at < whole) {
-    const std::size_t end = whole - at < 64 * width ? whole : at + 64 * width;
+    const std::size_t end = whole - at < 32 * width ? whole : at + 32 * width;
     typename Step::lanes block;
     for (; at < end; at += width) {
       prefetch(first.data() + at, 4096);  // the processor's own prefetching does not look past a loop this long
