@@ -49,7 +49,9 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& rank_command = *app.add_subcommand("rank", "score every layer under every scheme, worst first");
   add_run_options(rank_command, rank.run);
   rank_command.add_option("--schemes", rank.schemes, "ways to store a layer, with commas between them")->capture_default_str();
-  rank_command.add_option("--metrics", rank.metrics, "with commas between them")->capture_default_str();
+  const CLI::Option& metrics =
+      *rank_command.add_option("--metrics", rank.metrics, "with commas between them; --method local and refine know kl only")
+           ->capture_default_str();
   rank_command.add_option("--sort", rank.sort, "the metric to rank by")->capture_default_str();
   rank_command.add_option("--layers", rank.layers, "only layers in whose names this regular expression is found");
   rank_command.add_option("--output", rank.output, "write scores.json here");
@@ -58,16 +60,26 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   rank_command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")
       ->capture_default_str();
   rank_command.add_option("--positions", rank.positions, "measure at so many positions drawn across all sequences; 0: at all");
-  rank_command.add_option("--seed", rank.seed, "of that draw")->capture_default_str();
+  rank_command.add_option("--seed", rank.seed, "of that draw, and of the tokens that --method local looks at")
+      ->capture_default_str();
   rank_command.add_option("--from", rank.from, "reference: quantize one layer; quantized: also quantize all and restore one")
       ->check(CLI::IsMember({"reference", "quantized"}))
+      ->capture_default_str();
+  rank_command
+      .add_option("--method", rank.method,
+                  "exact: measure every candidate; local: predict kl from what each does to its own stage, for about one "
+                  "forward in all; refine: local, then measure what it leaves open under --stop")
+      ->check(CLI::IsMember({"exact", "local", "refine"}))
       ->capture_default_str();
   rank_command.add_option("--checkpoint", rank.checkpoint,
                           "written after every batch; a scan that finds its own goes on from there");
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
   int exit_code = 0;
-  rank_command.callback([&] { exit_code = rank_with(rank) ? 0 : exit_interrupted; });
+  rank_command.callback([&] {
+    if (rank.method != "exact" && metrics.count() == 0) rank.metrics = "kl";
+    exit_code = rank_with(rank) ? 0 : exit_interrupted;
+  });
 
   hybrid::validate_arguments validate;
   CLI::App& validate_command =

@@ -34,6 +34,7 @@ struct rank_arguments {
   std::size_t positions = 0;
   std::uint64_t seed = 1;
   std::string from = "reference";
+  std::string method = "exact";
   std::filesystem::path checkpoint;
   bool split_fused = false;
   bool include_small = false;

@@ -66,11 +66,14 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
   // Perplexities over different sequences are not to be compared, so they are not shown once candidates have left.
   const bool perplexities =
       !early && std::ranges::any_of(ranked, [&](const auto* each) { return !std::isnan(scores.perplexity(*each)); });
-  table lines{"llrrrll" + std::string(beside.size() + (perplexities ? 1 : 0) + (early ? 1 : 0), 'r')};
+  const bool predicted =
+      std::ranges::any_of(ranked, [](const auto* each) { return each->source == klens::score_source::local; });
+  table lines{"llrrrll" + std::string(beside.size() + (perplexities ? 1 : 0) + (early ? 1 : 0) + (predicted ? 1 : 0), 'r')};
   std::vector<std::string> heading{"", "layer", "shape", "bytes", info.name, "95 % interval", ""};
   for (const std::size_t m : beside) heading.push_back(scores.metrics[m].name);
   if (perplexities) heading.emplace_back("ppl");
   if (early) heading.emplace_back("positions");
+  if (predicted) heading.emplace_back("source");
   lines.add(heading);
   for (const auto* each : ranked) {
     const klens::metric_score& score = each->metrics[metric];
@@ -85,6 +88,7 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
     for (const std::size_t m : beside) cells.push_back(speaks ? text("%.4g", each->metrics[m].mean) : "-");
     if (perplexities) cells.push_back(speaks ? text("%.3f", scores.perplexity(*each)) : "-");
     if (early) cells.push_back(text("%zu%s", each->positions, klens::is_settled(each->place) ? " settled" : ""));
+    if (predicted) cells.emplace_back(each->source == klens::score_source::local ? "local" : "exact");
     lines.add(cells);
   }
   lines.print(stdout);
@@ -156,6 +160,7 @@ void print_ranking(const klens::scores& scores, const std::string& sort) {
     print_kinds(scores, ranked, metric);
     print_warnings(scores, ranked);
   }
+  for (const std::string& each : scores.remarks) std::printf("! %s\n", each.c_str());
   for (const std::string& each : scores.skipped) std::printf("- left out: %s\n", each.c_str());
 }
 

@@ -63,7 +63,10 @@ std::vector<klens::layer> chosen_layers(model& of, const rank_arguments& argumen
       klens::layer& added = chosen.emplace_back(each.name, each.values);
       added.kind = each.kind;
       added.stage = each.stage;
-      if (each.tied) added.note = "tied to the embedding: the perturbation reaches both uses";
+      if (each.tied) {
+        added.note = "tied to the embedding: the perturbation reaches both uses";
+        added.last_stage = of.stages();
+      }
     }
   } catch (const std::regex_error& caught) {
     throw klens::argument_error{"--layers '" + pattern + "' is no regular expression: " + caught.what()};
@@ -99,6 +102,16 @@ bool show_progress(progress_line& line, const std::string& phase, const klens::s
   return interrupted == 0;
 }
 
+klens::scan_method method_of(const rank_arguments& arguments) {
+  if (arguments.method == "local") return klens::scan_method::local;
+  return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
+}
+
+token_set chosen_tokens(const rank_arguments& arguments, std::size_t vocabulary) {
+  const token_set all = read_tokens(arguments.run.tokens, vocabulary, 256, 16);
+  return method_of(arguments) == klens::scan_method::exact ? all : in_windows(all, arguments.seed);
+}
+
 // All that a checkpoint must agree with.
 klens::scan_identity identity_of(const rank_arguments& arguments, const token_set& tokens) {
   return {{"model", fingerprint_of_folder(arguments.run.model)},
@@ -123,13 +136,15 @@ rank_scan::rank_scan(const rank_arguments& arguments)
       metrics_{chosen_metrics(arguments)},
       stop_{klens::any_stopping_rule::parse(arguments.stop)},
       model_{load_model(arguments)},
-      tokens_{read_tokens(arguments.run.tokens, model_.vocabulary(), 256, 16)},
+      tokens_{chosen_tokens(arguments, model_.vocabulary())},
       layers_{chosen_layers(model_, arguments)} {}
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
                              const std::string& phase) {
-  hybrid_forward forward{model_, part, arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive"),
-                         arguments_.run.threads};
+  const klens::scan_method method = method_of(arguments_);
+  const bool may_stop = arguments_.stop != "exhaustive" && method == klens::scan_method::exact;
+  const std::size_t per_batch = arguments_.run.sequences_per_batch(may_stop);
+  hybrid_forward forward{model_, part, per_batch, arguments_.run.threads};
   progress_line line;
   klens::rank_options options;
   options.stop = stop_;
@@ -142,10 +157,15 @@ klens::scores rank_scan::run(const token_set& part, const std::filesystem::path&
   options.confidence = arguments_.confidence;
   options.rank_by = arguments_.sort;
   options.noise_floor = noise_floor;
+  options.method = method;
+  constexpr std::size_t share_for_local = 16, least_for_local = 4;  // of the sequences, and in number
+  const std::size_t looked_at = std::max(part.sequences / share_for_local, least_for_local);
+  options.local.batches = (looked_at + per_batch - 1) / per_batch;
   options.progress = [&](const klens::scan_progress& at) { return show_progress(line, phase, at); };
   interrupt_catcher catcher;
   if (arguments_.from == "quantized") {
     if (!checkpoint.empty()) throw klens::argument_error{"--checkpoint: not together with --from quantized"};
+    if (method != klens::scan_method::exact) throw klens::argument_error{"--from quantized: only with --method exact"};
     return run_both_ways(forward, options);
   }
   klens::scan_checkpoint taken_up;

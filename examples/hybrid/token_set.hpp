@@ -4,13 +4,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/detail/random.hpp>
 #include <klens/error.hpp>
 #include <klens/io/safetensors.hpp>
 #include <limits>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "fingerprint.hpp"
@@ -35,6 +39,24 @@ struct token_set {
     return fingerprint_hasher{}.add(sequences).add(length).add(std::as_bytes(std::span(tokens))).text();
   }
 };
+
+/// The same tokens in shorter sequences, up to four out of each and none below 64 tokens, in an order drawn by the seed: so that
+/// a few of them see much of the text. Tokens beyond a whole number of them are left out.
+[[nodiscard]] inline token_set in_windows(const token_set& whole, std::uint64_t seed) {
+  token_set windows;
+  const std::size_t from_each = std::clamp<std::size_t>(whole.length / 64, 1, 4);
+  windows.length = whole.length / from_each;
+  windows.sequences = whole.sequences * from_each;
+  std::vector<std::size_t> order(windows.sequences);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  klens::detail::random_stream random{seed};
+  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  for (const std::size_t each : order) {
+    const std::size_t first = each / from_each * whole.length + each % from_each * windows.length;
+    for (std::size_t t = first; t < first + windows.length; ++t) windows.tokens.push_back(whole.tokens[t]);
+  }
+  return windows;
+}
 
 /// Reads `input_ids` ([n], or [batch, length]: then no sequence crosses the end of a row) and cuts it into sequences.
 ///   default_length     for a flat file, where none was chosen; 0: all that there is, as one sequence

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numbers>
 
 namespace klens::detail {
 
@@ -19,6 +21,12 @@ class random_stream {
 
   /// In [0, 1).
   [[nodiscard]] double uniform() noexcept { return static_cast<double>(bits() >> 11) * 0x1p-53; }
+
+  /// Of mean 0 and variance 1, normally distributed (G. E. P. Box and M. E. Muller, 1958).
+  [[nodiscard]] double normal() noexcept {
+    const double length = std::sqrt(-2 * std::log(1 - uniform()));
+    return length * std::cos(2 * std::numbers::pi * uniform());
+  }
 
  private:
   [[nodiscard]] static std::uint64_t mixed(std::uint64_t z) noexcept {

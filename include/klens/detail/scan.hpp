@@ -6,10 +6,10 @@
 #include <cstring>
 #include <deque>
 #include <klens/detail/as_staged.hpp>
+#include <klens/detail/candidate_run.hpp>
 #include <klens/detail/compare_batch.hpp>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/detail/reference_pass.hpp>
-#include <klens/detail/rounding_noise.hpp>
 #include <klens/detail/scan_book.hpp>
 #include <klens/detail/weight_guard.hpp>
 #include <klens/error.hpp>
@@ -91,9 +91,13 @@ class scan {
     batch_reference reference = take_reference(first, entered.front()->rbegin()->second, book_.sequences_seen(), options_);
     expect_same_logits(entered, reference);
     book_.open_batch(reference);
-    book_.spend(static_cast<double>(workers_.size()) * share(first, 0, reference));
+    book_.spend(static_cast<double>(workers_.size()) * share_of_forward(first, 0, reference));
 
-    if (options_.noise_floor && book_.batches_done() == 0) measure_noise(first, reference);
+    if constexpr (residual_forward<Forward>)
+      if (options_.noise_floor && book_.batches_done() == 0) {
+        book_.spend(share_of_forward(first, 0, reference));
+        book_.set_noise(damage_of_rounding(*workers_.front().forward, reference, metrics_, options_.seed, options_.threads));
+      }
 
     if (options_.from == direction::from_quantized)
       return share_out(schemes_.size(), [&](std::size_t w, std::size_t s) { return measure_restored(w, s, reference); });
@@ -131,19 +135,6 @@ class scan {
     }
   }
 
-  /// What rounding alone does: the untouched model once more, from embeddings that differ in their last bits.
-  void measure_noise(staged& forward, const batch_reference& reference) {
-    if constexpr (residual_forward<Forward>) {
-      state at = forward.begin(0);
-      for (std::size_t stage = 0; stage < forward.stages(); ++stage) {
-        forward.advance(at, stage);
-        if (stage == 0) change_last_bits(workers_.front().forward->residual(at), options_.seed);
-      }
-      book_.spend(share(forward, 0, reference));
-      book_.set_noise(compare_batch(forward, at, reference, metrics_, options_.threads));
-    }
-  }
-
   /// Measures all candidates of a layer that are still in the scan. False: the caller wants to stop.
   bool measure_layer(std::size_t w, std::size_t l, const entries& entered, const batch_reference& reference) {
     layer& perturbed = workers_[w].layers[l];
@@ -162,7 +153,7 @@ class scan {
         const outcome result = !changed         ? outcome::weights_unchanged
                                : damage.changed ? outcome::measured
                                                 : outcome::output_unchanged;
-        if (!enter(candidate, error, damage, result, changed ? share(forward, perturbed.stage, reference) : 0)) {
+        if (!enter(candidate, error, damage, result, changed ? share_of_forward(forward, perturbed.stage, reference) : 0)) {
           guard->restore();
           return false;
         }
@@ -200,7 +191,7 @@ class scan {
     {
       const std::lock_guard lock{guard_book_};
       book_.add_quantized(schemes_[s].name(), whole);
-      book_.spend(share(forward, 0, reference));
+      book_.spend(share_of_forward(forward, 0, reference));
     }
     for (quantized_layer& each : all) {
       if (!book_.alive(each.candidate)) continue;
@@ -213,7 +204,8 @@ class scan {
         const outcome result = !changed                          ? outcome::weights_unchanged
                                : turn_into_savings(saved, whole) ? outcome::measured
                                                                  : outcome::output_unchanged;
-        if (!enter(each.candidate, each.error, saved, result, share(forward, each.quantized.stage, reference))) return false;
+        if (!enter(each.candidate, each.error, saved, result, share_of_forward(forward, each.quantized.stage, reference)))
+          return false;
       } catch (const std::exception& caught) {
         throw error_at(each.quantized, schemes_[s], caught);
       }
@@ -228,24 +220,6 @@ class scan {
     book_.spend(forwards);
     book_.add(candidate, error, damage, result);
     return book_.report(candidate, seconds());
-  }
-
-  [[nodiscard]] static state resume(staged& forward, const entries& entered, std::size_t stage) {
-    state at = entered.at(stage);
-    for (; stage < forward.stages(); ++stage) forward.advance(at, stage);
-    return at;
-  }
-
-  [[nodiscard]] static error error_at(const layer& perturbed, const scheme& storage, const std::exception& caught) {
-    return error{perturbed.name + " as " + storage.name() + ": " + caught.what()};
-  }
-
-  /// What part of a whole forward over the batch runs from the entry of a stage, with the head at the measured positions only.
-  [[nodiscard]] static double share(staged& forward, std::size_t stage, const batch_reference& reference) {
-    const double measured =
-        static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
-    const double head = staged::has_rows ? forward.share_from(forward.stages()) * (1 - measured) : 0;
-    return forward.share_from(stage) - head;
   }
 
   [[nodiscard]] double seconds() const {

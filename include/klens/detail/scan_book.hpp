@@ -78,6 +78,15 @@ class scan_book {
     ++done_in_batch_;
   }
 
+  /// Enters that a candidate was dealt with without being measured.
+  void pass_over(std::size_t candidate, const weight_error& error) {
+    result_.candidates[candidate].weight_sqnr_db = sqnr_db(error);
+    ++done_in_batch_;
+  }
+
+  /// Says how many candidates the current batch is for, where not all.
+  void expect_candidates(std::size_t count) { alive_in_batch_ = count; }
+
   /// Enters what a whole model under one scheme lost on the current batch.
   void add_quantized(const std::string& scheme_name, const batch_damage& damage) {
     auto found = std::ranges::find(result_.quantized, scheme_name, &whole_score::scheme);

@@ -66,6 +66,9 @@ inline constexpr std::array<spelling<standing>, 5> places{{{standing::open, "ope
                                                            {standing::ordered, "ordered"},
                                                            {standing::stopped, "stopped"}}};
 
+inline constexpr std::array<spelling<score_source>, 2> sources{
+    {{score_source::exact, "exact"}, {score_source::local, "local"}}};
+
 template <class Value, std::size_t Count>
 [[nodiscard]] std::string_view text_of(Value value, const std::array<spelling<Value>, Count>& all) {
   return std::ranges::find(all, value, &spelling<Value>::first)->second;
@@ -128,6 +131,9 @@ template <class Value, std::size_t Count>
           {"left", is_settled(each.place) ? "settled" : "end"},
           {"place", text_of(each.place, places)},
           {"weight_sqnr_db", number(each.weight_sqnr_db)},
+          {"source", text_of(each.source, sources)},
+          {"local_energy", number(each.local_energy)},
+          {"gain", number(each.gain)},
           {"metrics", to_json(each.metrics, all.metrics)},
           {"perplexity", number(all.perplexity(each))}};
 }
@@ -144,6 +150,9 @@ template <class Value, std::size_t Count>
   each.result = value_of(json.at("result").get<std::string>(), outcomes);
   each.place = value_of(json.at("place").get<std::string>(), places);
   each.weight_sqnr_db = number(json.at("weight_sqnr_db"));
+  each.source = value_of(json.value("source", "exact"), sources);
+  if (json.contains("local_energy")) each.local_energy = number(json.at("local_energy"));
+  if (json.contains("gain")) each.gain = number(json.at("gain"));
   each.metrics = metric_scores_from_json(json.at("metrics"), metrics);
   return each;
 }
@@ -203,6 +212,7 @@ template <class Value, std::size_t Count>
           {"noise", all.noise.empty() ? nlohmann::json() : detail::to_json(all.noise, all.metrics)},
           {"rankings", file.origin.rank_by.empty() ? nlohmann::json() : detail::rankings_to_json(all, file.origin.rank_by)},
           {"skipped", all.skipped},
+          {"remarks", all.remarks},
           {"candidates", candidates}};
 }
 
@@ -228,6 +238,7 @@ template <class Value, std::size_t Count>
           {each.at("scheme").get<std::string>(), detail::metric_scores_from_json(each.at("metrics"), all.metrics)});
     if (!json.at("noise").is_null()) all.noise = detail::metric_scores_from_json(json.at("noise"), all.metrics);
     all.skipped = json.at("skipped").get<std::vector<std::string>>();
+    all.remarks = json.value("remarks", std::vector<std::string>{});
     all.reference.nll_by_sequence = detail::sums_from_json(json.at("reference").at("by_sequence"));
     all.cost = {cost.at("forwards").get<double>(), cost.at("seconds").get<double>()};
     all.sequences = tokens.at("sequences").get<std::size_t>();

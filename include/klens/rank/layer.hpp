@@ -30,9 +30,10 @@ class layer {
   using store_function = std::function<void(const_matrix_ref<float> from)>;
 
   std::string name;
-  std::string kind;       ///< for summaries; kind_of(name) unless set
-  std::size_t stage = 0;  ///< the first stage of a staged forward that uses the weights; stages() for the head
-  std::string note;       ///< printed beside it, e.g. that the weights are tied
+  std::string kind;            ///< for summaries; kind_of(name) unless set
+  std::size_t stage = 0;       ///< the first stage of a staged forward that uses the weights; stages() for the head
+  std::size_t last_stage = 0;  ///< the last one that does, where that is a later stage (an embedding tied to the head)
+  std::string note;            ///< printed beside it, e.g. that the weights are tied
 
   layer(std::string of_name, matrix_ref<float> weights) : layer{std::move(of_name), weights, memory::floats} {}
   layer(std::string of_name, matrix_ref<half> weights) : layer{std::move(of_name), weights, memory::halves} {}

@@ -33,6 +33,20 @@ struct look {
   double seconds = 0;
 };
 
+/// What the damages of the candidates of one scheme may be, higher being worse: joint draws, [draw][candidate], and the present
+/// estimates.
+struct damage_draws {
+  std::vector<double> estimates = {};
+  std::vector<std::vector<double>> draws = {};
+};
+
+/// How sure an answer is that rests on the estimates: for each candidate the chance that it is wrong about that one, and how
+/// much of that is tolerated on average.
+struct doubts {
+  std::vector<double> chances;
+  double tolerated = 0;
+};
+
 /// Says after each batch where every candidate stands now. What is not open stays what it is.
 template <class R>
 concept stopping_rule = std::copyable<R> && requires(const R& rule, const look& at) {

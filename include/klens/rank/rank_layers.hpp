@@ -1,6 +1,7 @@
 #pragma once
 
 #include <klens/concepts.hpp>
+#include <klens/detail/rank_locally.hpp>
 #include <klens/detail/scan.hpp>
 #include <klens/error.hpp>
 #include <klens/quant/scheme.hpp>
@@ -30,13 +31,15 @@ concept any_forward = forward_pass<F> || batched_forward<F> || staged_forward<F>
 /// Throws     argument_error, shape_error for what is wrong from the start; numeric_error for weights that are not finite
 ///            (names the layer); scan_error, with what had been measured, once the scan is under way (names batch, layer and
 ///            position).
+/// Method     options.method: `local` runs the whole model for a few candidates only and predicts the others' kl, for about one
+///            forward in all; `refine` goes on to measure what that leaves open under options.stop. Both need a residual_forward.
 /// Source     arXiv:2604.13440; batches as the outer loop and going on in the middle are klens' own.
 template <class Forward>
 requires any_forward<std::remove_reference_t<Forward>>
 [[nodiscard]] scores rank_layers(std::span<layer> layers, Forward&& forward, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
   const worker<std::remove_reference_t<Forward>> only{layers, &forward};
-  return detail::scan{std::span{&only, 1}, schemes, metrics, options}.run();
+  return rank_layers(std::span{&only, 1}, schemes, metrics, options);
 }
 
 /// The same scan shared by several workers, each with a model of its own: candidates of a batch are spread over them. Every
@@ -45,7 +48,13 @@ requires any_forward<std::remove_reference_t<Forward>>
 template <any_forward Forward>
 [[nodiscard]] scores rank_layers(std::span<const worker<Forward>> workers, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
-  return detail::scan{workers, schemes, metrics, options}.run();
+  if (options.method == scan_method::exact) return detail::scan{workers, schemes, metrics, options}.run();
+  if constexpr (residual_forward<Forward>)
+    return detail::rank_locally(workers, schemes, metrics, options);
+  else
+    throw argument_error{
+        "the methods local and refine need a forward that shows its residual stream between stages (klens::residual_forward); "
+        "use the method exact"};
 }
 
 }  // namespace klens

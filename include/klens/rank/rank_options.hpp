@@ -39,6 +39,19 @@ enum class direction {
   from_quantized   ///< every layer quantized, one restored: the damage that restoring it takes away, interactions included
 };
 
+/// How candidates are scored.
+enum class scan_method {
+  exact,  ///< every candidate is measured
+  local,  ///< every candidate runs its own stage only, a few run the whole model: all for about one forward
+  refine  ///< as local, then candidates about which `stop` asks and the answer is in doubt are measured on further batches
+};
+
+/// What the methods local and refine need to know. They predict `kl` alone, and need a residual_forward.
+struct local_options {
+  std::size_t batches = 1;        ///< the first so many of the scan's batches are looked at
+  std::size_t calibrations = 12;  ///< candidates that are measured there, to learn the gains from
+};
+
 /// What a scan needs to know beside layers, forward, schemes and metrics.
 struct rank_options {
   std::size_t batches = 1;          ///< strengths 2 and 3: how many batches the forward has
@@ -48,9 +61,13 @@ struct rank_options {
   std::size_t positions = 0;  ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens
   std::uint64_t seed = 1;     ///< of that draw
   direction from = direction::from_reference;
+  scan_method method = scan_method::exact;
+  local_options local;
   any_stopping_rule stop;  ///< exhaustive unless set: klens::split{0.5}, klens::top{10}, klens::order{0.95}, klens::budget{20}
-  double confidence = 0.99;  ///< that no place which `stop` calls settled is wrong, over all looks together
-  std::string rank_by;       ///< the metric that `stop` looks at; empty: the first
+  double confidence =
+      0.99;             ///< that a place which `stop` calls settled is right, over all looks together; for scan_method::refine
+                        ///< the share of places that is expected to be right
+  std::string rank_by;  ///< the metric that `stop` looks at; empty: the first
   bool noise_floor = false;  ///< also measure what rounding alone does to the first batch; needs a residual_forward
   std::size_t threads = 1;   ///< for comparing rows and quantizing; results do not depend on it
   std::function<bool(const scan_progress&)> progress;      ///< false: stop after this candidate and return what there is

@@ -43,6 +43,12 @@ enum class outcome {
   not_measured,       ///< the scan ended before its first batch
 };
 
+/// How a candidate's scores were come by.
+enum class score_source {
+  exact,  ///< the model was run with the candidate applied
+  local   ///< predicted: what it does to its own stage's output, times the gain of what follows
+};
+
 /// One candidate, a layer under a scheme, with its scores.
 struct layer_score {
   std::string layer;
@@ -54,7 +60,11 @@ struct layer_score {
   std::uint64_t bytes = 0;    ///< of the layer under the scheme, exactly
   std::size_t positions = 0;  ///< compared
   outcome result = outcome::not_measured;
-  standing place = standing::open;                ///< whether it left the scan early, and why
+  standing place = standing::open;  ///< whether it left the scan early, and why
+  score_source source = score_source::exact;
+  double local_energy =
+      metric_score::unknown;            ///< mean of |change|^2 / |residual|^2 at its stage's exit, where it was measured
+  double gain = metric_score::unknown;  ///< kl / local_energy, measured or predicted
   double weight_sqnr_db = metric_score::unknown;  ///< of the weights themselves: what needs no forward pass
   std::vector<metric_score> metrics;              ///< in the order of scores::metrics
 };
@@ -92,6 +102,7 @@ struct scores {
       noise;  ///< the untouched model against itself with embeddings changed in their last bit, in the order of
               ///< metrics: scores at or below it mean nothing. Empty where it was not measured
   std::vector<std::string> skipped;  ///< candidates that cannot be: one sentence each
+  std::vector<std::string> remarks;  ///< what a reader must know before relying on the scores: one sentence each
   reference_score reference;
   scan_cost cost;
   std::size_t sequences = 0;  ///< seen by at least one candidate

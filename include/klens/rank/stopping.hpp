@@ -11,6 +11,7 @@
 #include <klens/detail/student_t.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,6 +54,29 @@ namespace detail {
   return now;
 }
 
+/// Which are among the first `seats` by that damage?
+[[nodiscard]] inline std::vector<bool> seated(const std::vector<double>& damages, std::size_t seats) {
+  std::vector<std::size_t> order(damages.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::ranges::greater{}, [&damages](std::size_t c) { return damages[c]; });
+  std::vector<bool> in(damages.size(), false);
+  for (std::size_t i = 0; i < std::min(seats, order.size()); ++i) in[order[i]] = true;
+  return in;
+}
+
+/// How often is a draw's answer to "who has a seat?" not that of the estimates? A mistake is an exchange of seats, which wrongs
+/// two candidates.
+[[nodiscard]] inline doubts doubts_of_seats(const damage_draws& of, std::size_t seats, double confidence) {
+  const std::vector<bool> answer = seated(of.estimates, seats);
+  std::vector<double> chances(of.estimates.size(), 0);
+  for (const std::vector<double>& draw : of.draws) {
+    const std::vector<bool> in = seated(draw, seats);
+    for (std::size_t c = 0; c < chances.size(); ++c)
+      chances[c] += in[c] != answer[c] ? 1. / static_cast<double>(of.draws.size()) : 0;
+  }
+  return {chances, 2 * (1 - confidence)};
+}
+
 [[nodiscard]] inline std::string rule_text(const char* name, double value, const char* unit = "") {
   char text[64];
   std::snprintf(text, sizeof text, "%s:%.12g%s", name, value, unit);
@@ -78,6 +102,9 @@ struct top {
   std::size_t count = 10;
 
   [[nodiscard]] std::vector<standing> operator()(const look& at) const { return detail::settle_seats(at, count); }
+  [[nodiscard]] doubts doubts_of(const damage_draws& of, double confidence) const {
+    return detail::doubts_of_seats(of, count, confidence);
+  }
   [[nodiscard]] std::string name() const { return detail::rule_text("top", static_cast<double>(count)); }
 };
 
@@ -86,7 +113,13 @@ struct split {
   double share = 0.5;
 
   [[nodiscard]] std::vector<standing> operator()(const look& at) const {
-    return detail::settle_seats(at, static_cast<std::size_t>(std::llround(share * static_cast<double>(at.candidates.size()))));
+    return detail::settle_seats(at, seats(at.candidates.size()));
+  }
+  [[nodiscard]] doubts doubts_of(const damage_draws& of, double confidence) const {
+    return detail::doubts_of_seats(of, seats(of.estimates.size()), confidence);
+  }
+  [[nodiscard]] std::size_t seats(std::size_t candidates) const {
+    return static_cast<std::size_t>(std::llround(share * static_cast<double>(candidates)));
   }
   [[nodiscard]] std::string name() const { return detail::rule_text("split", share); }
 };
@@ -112,6 +145,20 @@ struct order {
     const double beyond = detail::student_t_quantile(std::min(1 - at.confidence, 0.5), unbounded) * std::sqrt(variance);
     const double allowed = (1 - tau) / 2 * static_cast<double>(apart.size());
     return discordant + beyond <= allowed ? detail::close_all(at, standing::ordered) : exhaustive{}(at);
+  }
+  /// Of each candidate: the share of the others that a draw puts on its other side. tau is expected, whatever the confidence.
+  [[nodiscard]] doubts doubts_of(const damage_draws& of, double) const {
+    const std::size_t n = of.estimates.size();
+    std::vector<double> chances(n, 0);
+    const double each = 1 / (static_cast<double>(of.draws.size()) * std::max(static_cast<double>(n) - 1, 1.));
+    for (const std::vector<double>& draw : of.draws)
+      for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j < i; ++j)
+          if ((draw[i] < draw[j]) != (of.estimates[i] < of.estimates[j])) {
+            chances[i] += each;
+            chances[j] += each;
+          }
+    return {chances, (1 - tau) / 2};
   }
   [[nodiscard]] std::string name() const { return detail::rule_text("order", tau); }
 };
@@ -142,16 +189,24 @@ class any_stopping_rule {
       && stopping_rule<Rule>&& requires(const Rule& rule) {
     std::string{rule.name()};
   }
-  any_stopping_rule(Rule rule) : name{rule.name()}, rule_{std::move(rule)} {}  // NOLINT: a rule is any rule
+  any_stopping_rule(Rule rule) : name{rule.name()}, rule_{rule} {  // NOLINT: a rule is any rule
+    if constexpr (requires(const damage_draws& draws) { doubts{rule.doubts_of(draws, 0.99)}; })
+      doubts_ = [rule](const damage_draws& draws, double confidence) { return rule.doubts_of(draws, confidence); };
+  }
   any_stopping_rule() : any_stopping_rule{exhaustive{}} {}
 
   [[nodiscard]] std::vector<standing> operator()(const look& at) const { return rule_(at); }
+
+  /// Whether scan_method::refine can serve the rule: it has doubts_of, as top, split and order do.
+  [[nodiscard]] bool has_doubts() const noexcept { return doubts_ != nullptr; }
+  [[nodiscard]] doubts doubts_of(const damage_draws& draws, double confidence) const { return doubts_(draws, confidence); }
 
   /// "exhaustive", "top:10", "split:0.5", "order:0.95", "budget:20" (forwards), "budget:90s" (seconds). Throws argument_error.
   [[nodiscard]] static any_stopping_rule parse(std::string_view text);
 
  private:
   std::function<std::vector<standing>(const look&)> rule_;
+  std::function<doubts(const damage_draws&, double)> doubts_;
 };
 
 inline any_stopping_rule any_stopping_rule::parse(std::string_view text) {

@@ -1,0 +1,167 @@
+#pragma once
+
+#include <Eigen/Cholesky>
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <klens/detail/random.hpp>
+#include <map>
+#include <numeric>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace klens::detail {
+
+/// What the gain of a candidate may depend on.
+struct gain_item {
+  double depth = 0;  ///< its stage / all stages
+  std::size_t kind = 0;
+  std::size_t layer = 0;
+  std::size_t scheme = 0;
+};
+
+/// Predicts log gains (nats of KL for a unit of local energy) from a few that were measured: a Gaussian process whose covariance
+/// says that gains drift with depth, those of one kind of layer along a path of their own, and that those of one layer under
+/// two schemes are alike.
+///   Its standard deviations are what the gains of two trained hybrid models show (docs/theory.md, section 6); how far they fit
+///   the model at hand is seen from the measured gains, each predicted from the others, and scales every deviation.
+/// Source     kriging: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5.4.2
+class gain_model {
+ public:
+  explicit gain_model(std::vector<gain_item> items) : items_{std::move(items)} {}
+
+  /// Which `count` of the `eligible` candidates, at most one of a layer, tell most about all: each is the one that takes most
+  /// variance away. Of many hundreds a sample stands for all.
+  [[nodiscard]] std::vector<std::size_t> design(std::size_t count, std::vector<std::size_t> eligible,
+                                                std::uint64_t seed) const {
+    random_stream random{seed};
+    for (std::size_t i = eligible.size(); i > 1; --i) std::swap(eligible[i - 1], eligible[random.below(i)]);
+    eligible.resize(std::min(eligible.size(), sample));
+    Eigen::MatrixXd left = covariance(eligible, eligible);
+    std::vector<std::size_t> chosen;
+    std::vector<bool> taken(eligible.size(), false);
+    while (chosen.size() < std::min(count, eligible.size())) {
+      std::size_t best = eligible.size();
+      double most = -1;
+      for (std::size_t i = 0; i < eligible.size(); ++i) {
+        if (taken[i]) continue;
+        const auto at = static_cast<Eigen::Index>(i);
+        const double removed = left.col(at).squaredNorm() / (left(at, at) + noise);
+        if (removed > most) std::tie(most, best) = std::pair{removed, i};
+      }
+      if (best == eligible.size()) break;
+      chosen.push_back(eligible[best]);
+      for (std::size_t i = 0; i < eligible.size(); ++i)
+        taken[i] = taken[i] || items_[eligible[i]].layer == items_[eligible[best]].layer;
+      const auto at = static_cast<Eigen::Index>(best);
+      const Eigen::VectorXd column = left.col(at);
+      left -= column * column.transpose() / (column(at) + noise);
+    }
+    return chosen;
+  }
+
+  /// Learns from the measured log gains, at least two of them.
+  void fit(std::vector<std::size_t> measured, const std::vector<double>& log_gains) {
+    measured_ = std::move(measured);
+    const auto n = static_cast<Eigen::Index>(measured_.size());
+    const Eigen::Map<const Eigen::VectorXd> gains{log_gains.data(), n};
+    center_ = gains.mean();
+    solver_.compute(covariance(measured_, measured_) + noise * Eigen::MatrixXd::Identity(n, n));
+    departures_ = gains.array() - center_;
+    weights_ = solver_.solve(departures_);
+    // Each measured gain, predicted from all others, misses by w_i / K^-1_ii with variance 1 / K^-1_ii.
+    const Eigen::VectorXd inverse = solver_.solve(Eigen::MatrixXd::Identity(n, n)).diagonal();
+    const double misses = (weights_.array().square() / inverse.array()).mean();
+    scale_ = std::sqrt(std::max(misses, 0.5));
+  }
+
+  /// Of a candidate that was not measured: the log gain, and its standard deviation.
+  [[nodiscard]] double mean(std::size_t item) const { return center_ + covariance({item}, measured_).row(0).dot(weights_); }
+  [[nodiscard]] double deviation(std::size_t item) const {
+    const Eigen::VectorXd with = covariance({item}, measured_).row(0).transpose();
+    return scale_ * std::sqrt(std::max(covariance(items_[item], items_[item]) - with.dot(solver_.solve(with)), 0.0));
+  }
+
+  /// One draw of all log gains together, given the measured ones: a draw of the model before them, corrected by what it misses
+  /// there (G. Matheron's rule).
+  [[nodiscard]] std::vector<double> draw(random_stream& random) const {
+    std::vector<double> gains = draw_unconditioned(random);
+    Eigen::VectorXd missed(static_cast<Eigen::Index>(measured_.size()));
+    for (std::size_t i = 0; i < measured_.size(); ++i)
+      missed(static_cast<Eigen::Index>(i)) = gains[measured_[i]] + std::sqrt(noise) * random.normal();
+    const Eigen::VectorXd correction = solver_.solve(departures_ / scale_ - missed);
+    for (std::size_t i = 0; i < gains.size(); ++i)
+      gains[i] = center_ + scale_ * (gains[i] + covariance({i}, measured_).row(0).dot(correction));
+    return gains;
+  }
+
+ private:
+  // Variances of log gains.
+  static constexpr double of_level = 4;                           // hardly anything is known of the level
+  static constexpr double of_depth = 0.4 * 0.4, depth_range = 2;  // correlation falls to 1/e over so many models' depths
+  static constexpr double of_kind = 0.25 * 0.25, kind_range = 1;
+  static constexpr double of_scheme = 0.05 * 0.05, of_layer = 0.05 * 0.05, of_candidate = 0.05 * 0.05;
+  static constexpr double noise = 0.03 * 0.03;  // of a measured gain: KL and energy are of the same positions
+  static constexpr std::size_t sample = 400;
+  static constexpr double unbounded_depth = 1e9;
+
+  [[nodiscard]] static double covariance(const gain_item& a, const gain_item& b) {
+    const bool same_layer = a.layer == b.layer, same_scheme = a.scheme == b.scheme;
+    const double apart = std::abs(a.depth - b.depth);
+    return of_level + of_depth * std::exp(-apart / depth_range) +
+           (a.kind == b.kind ? of_kind * std::exp(-apart / kind_range) : 0) + (same_scheme ? of_scheme : 0) +
+           (same_layer ? of_layer : 0) + (same_layer && same_scheme ? of_candidate : 0);
+  }
+  [[nodiscard]] Eigen::MatrixXd covariance(const std::vector<std::size_t>& rows,
+                                           const std::vector<std::size_t>& columns) const {
+    Eigen::MatrixXd all(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(columns.size()));
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      for (std::size_t c = 0; c < columns.size(); ++c)
+        all(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = covariance(items_[rows[r]], items_[columns[c]]);
+    return all;
+  }
+
+  // A stationary Gaussian Markov process at all depths: each value needs the one before it only.
+  [[nodiscard]] std::map<double, double> draw_path(double variance, double range, random_stream& random) const {
+    std::map<double, double> path;
+    for (const gain_item& each : items_) path.emplace(each.depth, 0);
+    double before = -unbounded_depth, value = 0;
+    for (auto& [depth, at] : path) {
+      const double kept = std::exp(-(depth - before) / range);
+      at = value = kept * value + std::sqrt(variance * (1 - kept * kept)) * random.normal();
+      before = depth;
+    }
+    return path;
+  }
+
+  [[nodiscard]] std::vector<double> draw_unconditioned(random_stream& random) const {
+    const double level = std::sqrt(of_level) * random.normal();
+    const std::map<double, double> common = draw_path(of_depth, depth_range, random);
+    std::map<std::size_t, std::map<double, double>> of_kinds;
+    for (const gain_item& each : items_)
+      if (!of_kinds.contains(each.kind)) of_kinds.emplace(each.kind, draw_path(of_kind, kind_range, random));
+    std::map<std::size_t, double> of_layers, of_schemes;
+    const auto effect = [&random](std::map<std::size_t, double>& known, std::size_t which, double variance) {
+      const auto [at, is_new] = known.try_emplace(which, 0);
+      if (is_new) at->second = std::sqrt(variance) * random.normal();
+      return at->second;
+    };
+    std::vector<double> gains;
+    for (const gain_item& each : items_)
+      gains.push_back(level + common.at(each.depth) + of_kinds.at(each.kind).at(each.depth) +
+                      effect(of_layers, each.layer, of_layer) + effect(of_schemes, each.scheme, of_scheme) +
+                      std::sqrt(of_candidate) * random.normal());
+    return gains;
+  }
+
+  std::vector<gain_item> items_;
+  std::vector<std::size_t> measured_;
+  Eigen::LLT<Eigen::MatrixXd> solver_;
+  Eigen::VectorXd departures_, weights_;
+  double center_ = 0;
+  double scale_ = 1;
+};
+
+}  // namespace klens::detail

@@ -1,0 +1,263 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <klens/detail/as_staged.hpp>
+#include <klens/detail/candidate_run.hpp>
+#include <klens/detail/compare_batch.hpp>
+#include <klens/detail/local_scores.hpp>
+#include <klens/detail/reference_pass.hpp>
+#include <klens/detail/scan_book.hpp>
+#include <klens/detail/weight_guard.hpp>
+#include <klens/error.hpp>
+#include <klens/quant/scheme.hpp>
+#include <klens/rank/any_metric.hpp>
+#include <klens/rank/rank_options.hpp>
+#include <klens/rank/scores.hpp>
+#include <klens/rank/worker.hpp>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace klens::detail {
+
+/// Scores candidates by what they do to the output of their own stage, times the gain of all that follows.
+///   KL = 1/2 d' G d to second order, d the change at the stage's exit. With d measured relative to the residual stream that it
+///   is added to, which the norms ahead divide by, gains vary little; they are learned from a few candidates that are measured.
+/// A candidate of the head, or of a layer that several stages read, is measured: no one stage has all that it does.
+template <residual_forward Forward>
+class local_scan {
+ public:
+  local_scan(const worker<Forward>& on, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
+             const rank_options& options)
+      : layers_{on.layers},
+        forward_{*on.forward},
+        schemes_{schemes},
+        metrics_{metrics},
+        options_{without_stop(options)},
+        stop_{options.stop},
+        book_{on.layers, schemes, metrics, options_, forward_.stages()},
+        wanted_(forward_.stages() + 1, false) {
+    for (const layer& each : layers_) {
+      expect_finite_weights(each);
+      wanted_[each.stage] = true;
+    }
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      for (const std::size_t candidate : book_.candidates_of(l)) {
+        const double depth = static_cast<double>(layers_[l].stage) / static_cast<double>(forward_.stages());
+        scores_.add(candidate, depth, layers_[l].kind, l, book_.scheme_of(candidate), is_local(layers_[l]));
+      }
+    scores_.choose_calibrations(options.local.calibrations, options.seed);
+  }
+
+  [[nodiscard]] scores run() {
+    std::string place;
+    try {
+      std::size_t b = 0;
+      for (; b < options_.local.batches; ++b) {
+        place = "batch " + std::to_string(b);
+        if (!run_batch(b)) return book_.finish(seconds(), false);
+      }
+      place = "the prediction of scores";
+      scores found = book_.finish(seconds(), true);
+      scores_.predict(found);
+      if (options_.method == scan_method::local) return found;
+
+      refinement refined = scores_.refine(found);
+      for (; b < options_.batches; ++b) {
+        contested_ = refined.contested(found, stop_, options_.confidence);
+        if (contested_.empty()) break;
+        place = "batch " + std::to_string(b);
+        found.complete = run_batch(b);
+        refined.learn(measured_);
+        if (!found.complete) break;
+      }
+      const bool complete = found.complete;
+      found = book_.finish(seconds(), complete);
+      scores_.predict(found);
+      scores_.join(found, refined);
+      return found;
+    } catch (const std::exception& caught) {
+      throw scan_error{place + ": " + caught.what(), book_.finish(seconds(), false)};
+    }
+  }
+
+ private:
+  using staged = as_staged<Forward>;
+  using state = decltype(std::declval<staged&>().begin(0));
+
+  // The untouched model on one batch.
+  struct batch {
+    std::size_t index = 0;
+    stage_entries<state> entries;
+    std::map<std::size_t, matrix<float>> exits;  // the residual stream after each stage that has candidates
+    batch_reference reference;
+  };
+
+  static rank_options without_stop(rank_options options) {
+    options.local.batches = std::min(options.batches, options.local.batches);
+    options.stop = {};  // what it asks is answered here, not in the books
+    return options;
+  }
+  [[nodiscard]] bool refining() const { return book_.batches_done() >= options_.local.batches; }
+
+  [[nodiscard]] bool is_local(const layer& each) { return each.stage < forward_.stages() && each.last_stage <= each.stage; }
+
+  bool run_batch(std::size_t index) {
+    batch on{index, {}, {}, {}};
+    staged forward{forward_};
+    state at = forward.begin(index);
+    for (std::size_t stage = 0; stage < forward.stages(); ++stage) {
+      if (wanted_[stage]) on.entries.emplace(stage, at);
+      forward.advance(at, stage);
+      if (wanted_[stage]) on.exits.emplace(stage, forward_.residual(at));
+    }
+    on.reference = take_reference(forward, at, book_.sequences_seen(), options_);
+    on.entries.emplace(forward.stages(), std::move(at));
+    book_.open_batch(on.reference);
+    book_.spend(share_of_forward(forward, 0, on.reference));
+    if (options_.noise_floor && index == 0) {
+      book_.spend(share_of_forward(forward, 0, on.reference));
+      book_.set_noise(damage_of_rounding(forward_, on.reference, metrics_, options_.seed, options_.threads));
+    }
+    if (refining()) book_.expect_candidates(contested_.size());
+    measured_.clear();
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      if (!run_layer(l, on)) return false;
+    if (index == 0) check_curvature(on);
+    book_.close_batch(seconds());
+    return true;
+  }
+
+  /// False: the caller wants to stop.
+  bool run_layer(std::size_t l, const batch& on) {
+    layer& perturbed = layers_[l];
+    std::optional<weight_guard> guard;
+    for (const std::size_t candidate : book_.candidates_of(l)) {
+      if (refining() && std::ranges::find(contested_, candidate) == contested_.end()) continue;
+      const scheme& storage = schemes_[book_.scheme_of(candidate)];
+      try {
+        if (!guard) guard.emplace(perturbed);
+        const weight_error error = guard->perturb(storage, {.threads = options_.threads});
+        run_candidate(candidate, perturbed, error, guard->changed(), on);
+      } catch (const std::exception& caught) {
+        throw error_at(perturbed, storage, caught);
+      }
+      if (!book_.report(candidate, seconds())) {
+        guard->restore();
+        return false;
+      }
+    }
+    if (guard) guard->restore();
+    return true;
+  }
+
+  void run_candidate(std::size_t candidate, const layer& perturbed, const weight_error& error, bool changed, const batch& on) {
+    staged forward{forward_};
+    if (!changed) {
+      book_.add(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads), outcome::weights_unchanged);
+      return;
+    }
+    const std::size_t stage = perturbed.stage;
+    state at = on.entries.at(stage);
+    if (is_local(perturbed) && !refining()) {
+      forward.advance(at, stage);
+      book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
+      const contribution energy = relative_energy(forward_.residual(at), on.exits.at(stage), on.reference);
+      scores_.add_energy(candidate, energy);
+      if (!scores_.is_calibration(candidate)) {
+        book_.pass_over(candidate, error);
+        return;
+      }
+      if (energy.value == 0) {
+        enter(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads));
+        return;
+      }
+      run_on(forward, at, stage + 1);
+      book_.spend(share_of_forward(forward, stage + 1, on.reference));
+    } else {
+      run_on(forward, at, stage);
+      book_.spend(share_of_forward(forward, stage, on.reference));
+    }
+    enter(candidate, error, compare_batch(forward, at, on.reference, metrics_, options_.threads));
+  }
+
+  void enter(std::size_t candidate, const weight_error& error, const batch_damage& damage) {
+    book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
+    if (!refining()) scores_.add_kl(candidate, damage);
+    for (const auto& sequence : damage.sums) measured_[candidate].push_back(sequence.front().total);
+  }
+
+  /// Sum over the measured positions of |change|^2 / |residual|^2, and how many they are. Positions without a residual have none.
+  [[nodiscard]] static contribution relative_energy(const const_matrix_ref<float>& changed, const matrix<float>& untouched,
+                                                    const batch_reference& reference) {
+    if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
+      throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
+                        shape_text(changed.rows(), changed.cols())};
+    contribution sum{0, 0};
+    for (const std::size_t position : reference.rows) {
+      const auto r = static_cast<Eigen::Index>(position);
+      const double size = untouched.row(r).cast<double>().squaredNorm();
+      if (size == 0) continue;
+      sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
+      sum.weight += 1;
+    }
+    if (!std::isfinite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
+    return sum;
+  }
+
+  /// Is the damage quadratic in the perturbation? The most damaging calibration is run with half and with twice the energy.
+  void check_curvature(const batch& on) {
+    const std::optional<std::size_t> probe = scores_.worst_calibration();
+    if (!probe) return;
+    std::size_t l = 0;
+    while (std::ranges::find(book_.candidates_of(l), *probe) == book_.candidates_of(l).end()) ++l;
+    layer& perturbed = layers_[l];
+    const std::size_t stage = perturbed.stage;
+    staged forward{forward_};
+    state at = on.entries.at(stage);
+    {
+      weight_guard guard{perturbed};
+      (void)guard.perturb(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
+      forward.advance(at, stage);
+      guard.restore();
+    }
+    book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
+    const auto kl_at = [&](float energy) {
+      state probed = at;
+      matrix_ref<float> residual = forward_.residual(probed);
+      const matrix<float>& untouched = on.exits.at(stage);
+      residual = untouched + std::sqrt(energy) * (residual - untouched);
+      run_on(forward, probed, stage + 1);
+      book_.spend(share_of_forward(forward, stage + 1, on.reference));
+      double total = 0;
+      for (const auto& sequence : compare_batch(forward, probed, on.reference, metrics_, options_.threads).sums)
+        total += sequence.front().total.value;
+      return total;
+    };
+    scores_.set_curvature(kl_at(0.5f), kl_at(2.0f));
+  }
+
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+  std::span<layer> layers_;
+  Forward& forward_;
+  const std::vector<scheme>& schemes_;
+  const std::vector<any_metric>& metrics_;
+  rank_options options_;
+  any_stopping_rule stop_;
+  scan_book book_;
+  std::vector<bool> wanted_;
+  local_scores scores_;
+  std::vector<std::size_t> contested_;                         // those that the current batch is for, while refining
+  std::map<std::size_t, std::vector<contribution>> measured_;  // on the current batch
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace klens::detail
