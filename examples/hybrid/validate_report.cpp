@@ -70,14 +70,15 @@ std::vector<std::string> need_texts(const study& all, const token_need& need, co
   const auto length = given / static_cast<double>(origin.measured->sequences);
   std::vector<std::string> lines;
   const auto tokens = [&](const std::optional<std::size_t>& sequences) {
-    return sequences ? "about " + count_text(static_cast<double>(*sequences) * length) : std::string{"more than 16 M"};
+    return (sequences ? "about " : "more than ") + count_text(static_cast<double>(sequences.value_or(most_sequences)) * length);
   };
   lines.push_back(need.scheme + ": perplexity needs " + tokens(need.stable) +
-                  " tokens for an order of tau 0.9 with itself on other text, at least; with the " + count_text(given) +
+                  " tokens at least for an order of tau 0.9 with itself on other text; with the " + text("%.0f", given) +
                   " given it has " + text("%.2f.", need.delta_ce.back()) + " About " + count_text(need.half_significant) +
                   " tell half of its changes from 0.");
   lines.push_back(text("kl has tau %.2f with one sequence (%.0f tokens) each; delta_ce takes ", need.kl.front(), length) +
-                  (need.like_one_of_kl ? text("%zu", *need.like_one_of_kl) : std::string{"more than 65536"}) +
+                  (need.like_one_of_kl ? "about " : "more than ") +
+                  count_text(static_cast<double>(need.like_one_of_kl.value_or(most_sequences))) +
                   " times as many tokens for that.");
   const auto members = static_cast<std::size_t>(std::ranges::count_if(
       all.candidates, [&](const study_candidate& each) { return each.calibrated->scheme == need.scheme; }));

@@ -17,7 +17,6 @@ namespace {
 
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 constexpr double stable_order = 0.9;
-constexpr std::size_t most_sequences = std::size_t{1} << 16;
 constexpr std::size_t quick_resamples = 200;  // for means over resamples, which settle sooner than their tails
 
 bool says_something(const klens::layer_score& each) {

@@ -16,6 +16,9 @@ namespace hybrid {
 /// The shares of the worst candidates whose overlap is reported.
 inline constexpr std::array<double, 3> top_shares{0.05, 0.10, 0.20};
 
+/// Needs of more sequences than that are not looked for.
+inline constexpr std::size_t most_sequences = std::size_t{1} << 16;
+
 /// What orders the candidates: a metric of the scan on the calibration tokens, or what needs no forward pass: "weight_sqnr",
 /// "weight_mse", "size" (the bytes that the scheme saves against fp16).
 struct study_metric {
