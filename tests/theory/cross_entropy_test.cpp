@@ -107,3 +107,31 @@ TEST_CASE("theory 2.3 and 2.4: KL is the change in cross entropy, Rao-Blackwelli
   CHECK(std::abs(spread / of_change - 1) < 0.05);
   CHECK(of_change / of_kl > 100);  // so many times more tokens for the same standard error
 }
+
+TEST_CASE("theory 2.5: the text rewards what flattens an overconfident model") {
+  const rows reference = real_logits("reference"), observed = real_logits("int2_a");
+  for (std::size_t t = 0; t < reference.size(); ++t) {
+    const list p = softmax(reference[t]), change = changes(reference[t], observed[t]);
+    const list x{reference[t].begin(), reference[t].end()}, delta = difference(reference[t], observed[t]);
+    const double flattening = -covariance(p, delta, x) / variance(p, x);
+    list rest = delta;
+    for (std::size_t v = 0; v < rest.size(); ++v) rest[v] += flattening * x[v];
+    CHECK(std::abs(covariance(p, rest, x)) < 1e-9 * variance(p, x));
+    for (const double sharpness : {0.7, 0.9, 1.2}) {  // of the text; below 1 the model is overconfident
+      row of_text = reference[t];
+      for (float& each : of_text) each *= static_cast<float>(sharpness);
+      const list truth = softmax(of_text);
+      const double overconfidence = dot(p, x) - dot(truth, x);  // cross entropy less entropy: ln of the sum cancels
+      CHECK((overconfidence > 0) == (sharpness < 1));
+      const double expected = -flattening * overconfidence - (dot(truth, rest) - dot(p, rest));
+      const double found = kl(reference[t], observed[t]);
+      CHECK(std::abs(dot(truth, change) - found - expected) < 1e-5 * found + 1e-7 * range(change));
+    }
+    // flattening alone: damage to the output, and yet a lower perplexity
+    row flat = reference[t], of_text = reference[t];
+    for (float& each : flat) each *= 0.95f;
+    for (float& each : of_text) each *= 0.8f;
+    CHECK(kl(reference[t], flat) > 0);
+    CHECK(dot(softmax(of_text), changes(reference[t], flat)) < 0);
+  }
+}
