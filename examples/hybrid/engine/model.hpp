@@ -22,9 +22,7 @@ struct weight {
   std::string kind;                 ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
   int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
   std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
-  bool tied = false;                ///< the same memory is both embedding and head
-
-  weight& operator=(const weight&) = delete;  // Eigen's views assign what they show
+  const bool tied = false;  ///< the same memory is both embedding and head; const, since Eigen's views assign what they show
 };
 
 /// Sequences on their way through a model. A copy goes on from where it was taken.
