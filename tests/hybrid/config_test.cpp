@@ -61,6 +61,7 @@ TEST_CASE("config: what is no config is refused in one line") {
   CHECK(holds(parse_error("{\"a\": Infinit}"), "no JSON from byte"));
   CHECK(holds(parse_error("{} {}"), "no JSON from byte"));
   CHECK(holds(parse_error("[]"), "no JSON object"));
+  CHECK(holds(parse_error(R"({"hidden_size": 2e308})"), "a number beyond 1.8e308"));
   CHECK(holds(parse_error(std::string(1'000'000, '[')), "nested too deeply"));
   std::string objects;
   for (int i = 0; i < 1000; ++i) objects += R"({"a":)";
@@ -145,7 +146,7 @@ TEST_CASE("config: a missing field has the default of its model type") {
 TEST_CASE(
     "config: every field of the authors' definitions that changes the result does so here, or the weights contradict it") {
   const struct {
-    const char* folder;
+    std::string folder;
     nlohmann::json fields;  // with other values
   } types[] = {{"bamba",
                 {{"attention_bias", true},
@@ -263,7 +264,7 @@ TEST_CASE(
 }
 
 TEST_CASE("config: fields of training, kernels and chunks change no bit") {
-  const std::pair<const char*, nlohmann::json> types[] = {
+  const std::pair<std::string, nlohmann::json> types[] = {
       {"bamba", {{"mamba_chunk_size", 3}, {"num_logits_to_keep", 0}, {"z_loss_coefficient", 0.1}, {"attention_dropout", 0.5}}},
       {"falcon_h1",
        {{"mamba_chunk_size", 3}, {"mamba_norm_before_gate", false}, {"mamba_expand", 3}, {"time_step_floor", 0.5}}},

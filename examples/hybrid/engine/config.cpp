@@ -54,6 +54,8 @@ nlohmann::json read_json(const std::filesystem::path& file) {
   } catch (const nlohmann::json::parse_error& problem) {
     throw klens::file_error(file.string() + ": is no JSON from byte " + std::to_string(problem.byte) +
                             " on; repair or fetch it again");
+  } catch (const nlohmann::json::out_of_range&) {
+    throw klens::file_error(file.string() + ": holds a number beyond 1.8e308; repair or fetch it again");
   }
 }
 
