@@ -46,6 +46,19 @@ struct largest_change {
   }
 };
 
+/// Remembers where the rows lie that it is shown.
+struct addresses {
+  static constexpr std::string_view name = "addresses";
+  static constexpr std::string_view unit = "none";
+  static constexpr bool higher_is_worse = true;
+  std::vector<const float*>* seen;
+
+  double operator()(const klens::position& at) const {
+    seen->insert(seen->end(), {at.reference.data(), at.observed.data()});
+    return 0;
+  }
+};
+
 template <class A, class B>
 void expect_same(const A& a, const B& b) {
   const auto same = [](const auto& x, const auto& y) {
@@ -131,6 +144,13 @@ TEST_CASE("rows of a wider matrix, without a copy of it") {
   const logits x = padded_x.leftCols(97), y = padded_y.leftCols(97);
   expect_same(klens::measure(padded_x.leftCols(97), padded_y.leftCols(97), klens::kl{}, klens::js{}),
               klens::measure(x, y, klens::kl{}, klens::js{}));
+  std::vector<const float*> seen;
+  (void)klens::measure(padded_x.leftCols(97), padded_y.leftCols(97), addresses{&seen});
+  REQUIRE(seen.size() == 10);
+  for (std::size_t t = 0; t < 5; ++t) {
+    CHECK(seen[2 * t] == padded_x.data() + t * 128);
+    CHECK(seen[2 * t + 1] == padded_y.data() + t * 160);
+  }
 }
 
 TEST_CASE("half and bfloat16 are the floats that they stand for") {
@@ -143,6 +163,12 @@ TEST_CASE("half and bfloat16 are the floats that they stand for") {
               klens::measure(x_from_16, y_from_16, klens::kl{}, klens::mse{}));
   expect_same(klens::measure(xb, yb, klens::kl{}, klens::mse{}), klens::measure(x_from_b, y_from_b, klens::kl{}, klens::mse{}));
   expect_same(klens::measure(x, yb, klens::kl{}), klens::measure(x, y_from_b, klens::kl{}));
+  std::vector<const float*> seen;
+  (void)klens::measure(x16.topRows(16), yb.topRows(16), addresses{&seen});
+  for (std::size_t t = 1; t < 16; ++t) {  // one row's room serves all
+    CHECK(seen[2 * t] == seen[0]);
+    CHECK(seen[2 * t + 1] == seen[1]);
+  }
 }
 
 TEST_CASE("what is wrong is said at the door") {
@@ -164,6 +190,12 @@ TEST_CASE("what is wrong is said at the door") {
   CHECK(with(bad) == "position 2: observed logit 5 of 8 is NaN; logits must be finite, or -inf where masked");
   CHECK(message([&] { (void)klens::measure(bad, x, {.first_position = 40}, klens::top1{}); }) ==
         "position 42: reference logit 5 of 8 is NaN; logits must be finite, or -inf where masked");
+  bad = x;
+  bad.row(3).setConstant(-std::numeric_limits<float>::infinity());
+  CHECK(with(bad) == "position 3: every observed logit is -inf; leave at least one token unmasked");
+  bad = x;
+  bad(0, 7) = std::numeric_limits<float>::infinity();
+  CHECK(with(bad) == "position 0: observed logit 7 of 8 is +inf; logits must be finite, or -inf where masked");
   CHECK(message([&] { (void)klens::measure(x, x, largest_change{std::nan("")}); }) ==
         "position 0: largest_change: a metric is NaN");
 }

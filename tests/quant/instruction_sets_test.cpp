@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <klens/io/safetensors.hpp>
+#include <string>
 #include <support/near.hpp>
 #include <support/reference_quantizers.hpp>
+#include <utility>
 #include <vector>
 
 // Every quantizer on every instruction set that this program may contain, against the definitions: the same bits from all.
@@ -55,31 +58,49 @@ void expect_integer(const row& weights, std::size_t group_size, reference::grid 
   }
 }
 
+/// Rows of all kinds and lengths, and those of the golden file, whose values golden_test.cpp holds.
+const std::vector<row>& all_rows() {
+  static const std::vector<row> all = [] {
+    std::vector<row> rows;
+    for (const std::size_t length : {1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 96, 127, 160, 2080})
+      for (row& each : rows_of_all_kinds(length, length + 2)) rows.push_back(std::move(each));
+    const klens::safetensors golden{KLENS_TEST_DATA "/golden-quantizers.safetensors"};
+    for (const std::string kind : {"plain", "outlier", "skew", "edge", "tail"}) {
+      const row values = golden.values<float>(kind + ".weight");
+      const auto columns = static_cast<std::ptrdiff_t>(golden.at(kind + ".weight").shape[1]);
+      for (auto at = values.begin(); at != values.end(); at += columns) rows.emplace_back(at, at + columns);
+    }
+    for (row& each : rows)
+      for (float& w : each) w = std::clamp(w, -60000.0f, 60000.0f);
+    return rows;
+  }();
+  return all;
+}
+
 template <class Arch>
 void expect_definitions() {
   if constexpr (Arch::supported()) {  // by the compiler's flags
     INFO(Arch::name());
-    for (const std::size_t length : {1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 96, 127, 160, 2080})
-      for (row weights : rows_of_all_kinds(length, length + 2)) {
-        CAPTURE(length);
-        for (float& w : weights) w = std::clamp(w, -60000.0f, 60000.0f);
-        for (const std::size_t group_size : {0, 9, 32, 64}) {
-          expect_integer<Arch, 4, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
-          expect_integer<Arch, 8, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
-          expect_integer<Arch, 4, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
-          expect_integer<Arch, 8, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
-          expect_integer<Arch, 4, klens::grid::asym>(weights, group_size, reference::grid::asym);
-          expect_integer<Arch, 8, klens::grid::asym>(weights, group_size, reference::grid::asym);
-        }
-        row nearest(length);
-        std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_fp16);
-        expect<Arch>(klens::fp16{}, weights, nearest);
-        std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_bf16);
-        expect<Arch>(klens::bf16{}, weights, nearest);
-        if (length % 32 != 0) continue;
-        expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
-        expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);
+    for (const row& weights : all_rows()) {
+      const std::size_t length = weights.size();
+      CAPTURE(length);
+      for (const std::size_t group_size : {0, 9, 32, 64}) {
+        expect_integer<Arch, 4, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
+        expect_integer<Arch, 8, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
+        expect_integer<Arch, 4, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
+        expect_integer<Arch, 8, klens::grid::signed_>(weights, group_size, reference::grid::signed_);
+        expect_integer<Arch, 4, klens::grid::asym>(weights, group_size, reference::grid::asym);
+        expect_integer<Arch, 8, klens::grid::asym>(weights, group_size, reference::grid::asym);
       }
+      row nearest(length);
+      std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_fp16);
+      expect<Arch>(klens::fp16{}, weights, nearest);
+      std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_bf16);
+      expect<Arch>(klens::bf16{}, weights, nearest);
+      if (length % 32 != 0) continue;
+      expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
+      expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <klens/error.hpp>
 #include <string>
@@ -84,7 +85,7 @@ TEST_CASE("scheme: a name means the policy of that name") {
 
 TEST_CASE("scheme: an unknown name is answered with the grammar and the nearest valid name") {
   CHECK(message_for("int4g64") ==
-        "unknown scheme \"int4g64\"; did you mean int4-g64? A scheme is int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-s32] "
+        "unknown scheme 'int4g64'; did you mean int4-g64? A scheme is int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-s32] "
         "(int4-g64, int8-channel, int4-asym-g128), fp16, bf16, q4_0, q8_0");
   CHECK(suggestion_for("int4") == "int4-channel");
   CHECK(suggestion_for("INT8-G32") == "int8-g32");
@@ -116,6 +117,28 @@ TEST_CASE("scheme: an unknown name is answered with the grammar and the nearest 
     CHECK_MESSAGE(!message_for(name).empty(), name);
 }
 
+TEST_CASE("scheme: messages are one short line, whatever was asked for") {
+  const std::string bell{"int4\a\x7f\r"}, lines = "int4\n-g64\nfp16", long_name(5000, 'x');
+  for (const std::string& name : {bell, lines, long_name, "int4-g" + std::string(5000, '9'), "int4-asym-g1" + long_name,
+                                  std::string("fp16\0", 5), std::string(5000, '\n')}) {
+    const std::string message = message_for(name);
+    CHECK(message.starts_with("unknown scheme '"));
+    CHECK(message.size() < 300);
+    CHECK(std::none_of(message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }));
+  }
+  CHECK(message_for(lines).starts_with("unknown scheme 'int4?-g64?fp16'; did you mean int4-g64"));
+
+  std::string list = "fp16";
+  for (int group = 1; group < 2000; ++group) list += ",int4-g" + std::to_string(group);
+  try {
+    (void)klens::parse_schemes(list + ",fp16");
+    FAIL("fp16 is named twice");
+  } catch (const klens::argument_error& problem) {
+    CHECK(std::string{problem.what()}.starts_with("the scheme fp16 is named twice in 'fp16,int4-g1,int4-g2,"));
+    CHECK(std::string{problem.what()}.size() < 300);
+  }
+}
+
 TEST_CASE("scheme: lists") {
   const std::vector<klens::scheme> both = klens::parse_schemes("int4-channel,int8-channel");
   REQUIRE(both.size() == 2);
@@ -123,7 +146,7 @@ TEST_CASE("scheme: lists") {
   CHECK(both[1].name() == "int8-channel");
   CHECK(klens::parse_schemes("fp16").size() == 1);
   CHECK_THROWS_WITH_AS((void)klens::parse_schemes("q8_0,fp16,q8_0"),
-                       "the scheme q8_0 is named twice in \"q8_0,fp16,q8_0\"; name it once", klens::argument_error);
+                       "the scheme q8_0 is named twice in 'q8_0,fp16,q8_0'; name it once", klens::argument_error);
   for (const char* const list : {"", ",", "fp16,", ",fp16", "fp16,,bf16", "fp16, bf16"})
     CHECK_THROWS_AS((void)klens::parse_schemes(list), klens::argument_error);
   const std::vector<klens::scheme> mixed{"int4-g64", klens::fp16{}, tenths{}};  // text and policies side by side

@@ -21,7 +21,7 @@ struct name_pattern {
     try {
       expression = std::regex{text};
     } catch (const std::regex_error&) {
-      throw argument_error{"plan: '" + text + "' is not a regular expression"};
+      throw argument_error{"plan: " + name_text(text) + " is not a regular expression"};
     }
   }
 
@@ -37,7 +37,8 @@ struct name_pattern {
   }
 
   void expect_matched() const {
-    if (must_match && !matched) throw argument_error{"plan: '" + text + "' matches no layer; compare it with their names"};
+    if (must_match && !matched)
+      throw argument_error{"plan: " + name_text(text) + " matches no layer; compare it with their names"};
   }
 };
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <klens/error.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,14 +15,6 @@
 #include <vector>
 
 namespace klens::detail {
-
-/// Text from a file, fit for a one-line message: control characters and all that is too long are left out.
-[[nodiscard]] inline std::string name_text(std::string_view text) {
-  constexpr std::size_t limit = 120;
-  std::string shown = "'";
-  for (const char each : text.substr(0, limit)) shown += static_cast<unsigned char>(each) < 0x20 || each == 0x7f ? '?' : each;
-  return shown + (text.size() > limit ? "...'" : "'");
-}
 
 /// Bits of one element; nothing for a type that is not known.
 [[nodiscard]] inline std::optional<std::size_t> dtype_bits(std::string_view dtype) {

@@ -17,7 +17,8 @@ namespace klens {
 /// Throws     argument_error for anything else, for 0, and for more than 2^60 bytes.
 [[nodiscard]] inline std::uint64_t parse_budget(std::string_view text, std::uint64_t weights, std::uint64_t fp16_bytes) {
   const auto refuse = [&](const std::string& why) {
-    return argument_error{"budget '" + std::string{text} + "' " + why + "; write it like 4.5bpw, 3MB, 2.5MiB, 60% or 123456"};
+    return argument_error{"budget " + detail::name_text(text) + " " + why +
+                          "; write it like 4.5bpw, 3MB, 2.5MiB, 60% or 123456"};
   };
   // value = digits / 10^decimals
   detail::wide_int digits = 0, power = 1;

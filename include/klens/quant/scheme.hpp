@@ -197,7 +197,7 @@ template <grid Grid>
 inline scheme::scheme(std::string_view name) {
   const auto found = detail::find_scheme(name);
   if (!found)
-    throw argument_error{"unknown scheme \"" + std::string{name} + "\"; did you mean " +
+    throw argument_error{"unknown scheme " + detail::name_text(name) + "; did you mean " +
                          detail::nearest_scheme_name(std::string{name}) + "? A scheme is " + detail::scheme_grammar};
   policy_ = found->policy_;
 }
@@ -210,7 +210,7 @@ inline scheme::scheme(std::string_view name) {
     const std::size_t end = std::min(list.find(',', begin), list.size());
     scheme next{list.substr(begin, end - begin)};
     if (std::find(schemes.begin(), schemes.end(), next) != schemes.end())
-      throw argument_error{"the scheme " + next.name() + " is named twice in \"" + std::string{list} + "\"; name it once"};
+      throw argument_error{"the scheme " + next.name() + " is named twice in " + detail::name_text(list) + "; name it once"};
     schemes.push_back(std::move(next));
     begin = end + 1;
   }

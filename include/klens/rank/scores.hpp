@@ -116,7 +116,7 @@ struct scores {
       if (metrics[m].name == metric_name) return m;
       known += (m ? ", " : "") + metrics[m].name;
     }
-    throw argument_error{"metric '" + std::string{metric_name} + "' was not measured; measured were " + known};
+    throw argument_error{"metric " + detail::name_text(metric_name) + " was not measured; measured were " + known};
   }
 
   /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing

@@ -225,8 +225,8 @@ inline any_stopping_rule any_stopping_rule::parse(std::string_view text) {
   if (is_number && rule == "order" && 0 < value && value < 1) return order{value};
   if (is_number && rule == "budget" && value > 0) return in_seconds ? budget{.seconds = value} : budget{.forwards = value};
   throw argument_error{
-      "stopping rule '" + std::string{text} +
-      "' is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), budget:FORWARDS, budget:SECONDSs"};
+      "stopping rule " + detail::name_text(text) +
+      " is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), budget:FORWARDS, budget:SECONDSs"};
 }
 
 }  // namespace klens
