@@ -66,9 +66,11 @@ struct group_tile {
   [[nodiscard]] group_levels levels(std::size_t g) const noexcept { return {divisor[g], inverse[g], scale[g], zero[g]}; }
 };
 
-/// Fills in above and below, for as many groups at a time as a vector has lanes. Returns the number of groups.
+/// Fills in above and below, for as many groups at a time as a vector has lanes. Returns the number of groups. Called once a
+/// tile, it is worth no copies of its code.
 template <class Arch, bool Signs>
-[[nodiscard]] inline std::size_t measure(std::span<const float> row, std::size_t group_size, group_tile& tile) noexcept {
+[[nodiscard, gnu::noinline, gnu::flatten]] std::size_t measure(std::span<const float> row, std::size_t group_size,
+                                                               group_tile& tile) noexcept {
   using integers = batch<std::int32_t, Arch>;
   std::size_t groups = 0;
   for (std::size_t first = 0; first < row.size(); first += group_size * integers::size) {

@@ -13,6 +13,14 @@
 
 namespace klens::detail {
 
+[[nodiscard, gnu::cold]] inline std::string integer_name(int bits, grid where, std::size_t group_size, scale_kind stored_as) {
+  std::string name = "int";
+  name += std::to_string(bits);
+  name += where == grid::absmax ? "" : where == grid::signed_ ? "-signed" : "-asym";
+  name += group_size == 0 ? "-channel" : "-g" + std::to_string(group_size);
+  return name += stored_as == scale_kind::f32 ? "-s32" : "";
+}
+
 /// The arithmetic of klens::integer, as group_rows.hpp wants it. The number of bits is a run-time value, which costs nothing
 /// in the loops and saves most of the code.
 template <grid Grid>
@@ -21,11 +29,7 @@ struct integer_codec {
   std::size_t group_size;
   scale_kind stored_as;
 
-  [[nodiscard]] std::string name() const {
-    const std::string kind = Grid == grid::absmax ? "" : Grid == grid::signed_ ? "-signed" : "-asym";
-    const std::string group = group_size == 0 ? "-channel" : "-g" + std::to_string(group_size);
-    return "int" + std::to_string(bits) + kind + group + (stored_as == scale_kind::f32 ? "-s32" : "");
-  }
+  [[nodiscard]] std::string name() const { return integer_name(bits, Grid, group_size, stored_as); }
 
   static constexpr bool has_sign = Grid != grid::absmax;
   [[nodiscard]] int half_range() const noexcept { return 1 << (bits - 1); }
@@ -40,7 +44,7 @@ struct integer_codec {
   [[nodiscard]] float largest_scale() const noexcept {
     return stored_as == scale_kind::f16 ? largest_fp16_scale : 0x1.fffffp127f / static_cast<float>(steps());
   }
-  [[nodiscard]] std::string limit_text() const {
+  [[nodiscard, gnu::cold]] std::string limit_text() const {
     return stored_as == scale_kind::f16 ? "and fp16 ends at 65504; store it in float: " + name() + "-s32"
                                         : "with which kept weights could leave the range of float; use bf16";
   }

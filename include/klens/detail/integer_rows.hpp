@@ -6,9 +6,12 @@
 #include <cstring>
 #include <klens/detail/bit_packing.hpp>
 #include <klens/detail/integer_codec.hpp>
+#include <klens/detail/row_checks.hpp>
 #include <klens/matrix.hpp>
 #include <klens/quant/grid.hpp>
+#include <klens/quant/weight_error.hpp>
 #include <span>
+#include <string>
 
 namespace klens::detail {
 
@@ -52,5 +55,40 @@ template <class Arch, grid Grid>
     read_codes<Arch>(codec, levels, codes, kept.subspan(first, std::min(group_size, kept.size() - first)));
   }
 }
+
+/// klens::integer with the number of bits as a run-time value, for schemes that are known by their name.
+template <grid Grid>
+struct integer_rows {
+  int bits;
+  std::size_t group_size;
+  scale_kind scale;
+
+  [[nodiscard]] std::string name() const { return codec().name(); }
+
+  [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept {
+    const std::size_t groups = columns == 0 ? 0 : (columns - 1) / group_of(columns) + 1, b = static_cast<std::size_t>(bits);
+    return stream_bytes(columns, b) + groups * scale_size(scale) + (Grid == grid::asym ? stream_bytes(groups, b) : 0);
+  }
+
+  template <class Arch = best_arch>
+  weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
+    expect_length(*this, "kept", kept.size(), weights.size());
+    return round_trip_groups<Arch>(codec(), group_of(weights.size()), weights, kept, streaming);
+  }
+  template <class Arch = best_arch>
+  void pack(std::span<const float> weights, std::span<std::byte> packed) const {
+    expect_length(*this, "packed", packed.size(), bytes(weights.size()));
+    pack_groups<Arch>(codec(), group_of(weights.size()), weights, packed.data());
+  }
+  template <class Arch = best_arch>
+  void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
+    expect_length(*this, "packed", packed.size(), bytes(kept.size()));
+    unpack_groups<Arch>(codec(), group_of(kept.size()), packed.data(), kept);
+  }
+
+ private:
+  [[nodiscard]] std::size_t group_of(std::size_t columns) const noexcept { return group_size == 0 ? columns : group_size; }
+  [[nodiscard]] integer_codec<Grid> codec() const noexcept { return {bits, group_size, scale}; }
+};
 
 }  // namespace klens::detail

@@ -153,8 +153,11 @@ struct gguf_block {
     [[nodiscard]] std::int32_t* take(std::size_t count) noexcept { return values + (next += count) - count; }
   };
 
-  void expect_blocks(std::size_t columns) const {
-    if (stores(columns)) return;
+  static void expect_blocks(std::size_t columns) {
+    if (!stores(columns)) [[unlikely]]
+      refuse_columns(columns);
+  }
+  [[noreturn, gnu::noinline, gnu::cold]] static void refuse_columns(std::size_t columns) {
     throw argument_error{std::string{name()} + ": a row of " + std::to_string(columns) +
                          " columns is no multiple of 32; use an int4 or int8 scheme for it"};
   }

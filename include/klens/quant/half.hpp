@@ -69,13 +69,16 @@ struct short_float {
   template <class Arch>
   static std::int32_t checked_largest(std::span<const float> weights) {
     const std::int32_t largest = detail::largest_of(detail::extent_of<Arch, false>(weights).above);
-    if (largest >= too_large) [[unlikely]] {
-      const auto fits = [](float w) { return std::abs(w) < std::bit_cast<float>(too_large); };  // false for a NaN
-      const auto at = std::find_if_not(weights.begin(), weights.end(), fits);
-      detail::refuse_weight(short_float{}, *at, static_cast<std::size_t>(at - weights.begin()),
-                            is_fp16 ? "fp16 ends at 65504; use bf16" : "bf16 cannot hold it");
-    }
+    if (largest >= too_large) [[unlikely]]
+      refuse(weights);
     return largest;
+  }
+
+  [[noreturn, gnu::noinline, gnu::cold]] static void refuse(std::span<const float> weights) {
+    const auto fits = [](float w) { return std::abs(w) < std::bit_cast<float>(too_large); };  // false for a NaN
+    const auto at = std::find_if_not(weights.begin(), weights.end(), fits);
+    detail::refuse_weight(name(), *at, static_cast<std::size_t>(at - weights.begin()),
+                          is_fp16 ? "fp16 ends at 65504; use bf16" : "bf16 cannot hold it");
   }
 
   template <class Arch>

@@ -2,8 +2,6 @@
 
 #include <cstddef>
 #include <klens/concepts.hpp>
-#include <klens/detail/bit_packing.hpp>
-#include <klens/detail/integer_codec.hpp>
 #include <klens/detail/integer_rows.hpp>
 #include <klens/matrix.hpp>
 #include <klens/quant/grid.hpp>
@@ -32,41 +30,28 @@ struct integer {
   scale_kind scale = scale_kind::f16;
 
   /// "int4-g64", "int8-channel", "int4-signed-g32", "int4-asym-channel-s32".
-  [[nodiscard]] std::string name() const { return codec().name(); }
+  [[nodiscard]] std::string name() const { return rows().name(); }
 
   /// Bytes of a stored row.
-  [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept {
-    const std::size_t zero_points = Grid == grid::asym ? detail::stream_bytes(groups(columns), Bits) : 0;
-    return detail::stream_bytes(columns, Bits) + groups(columns) * scale_bytes() + zero_points;
-  }
+  [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept { return rows().bytes(columns); }
 
   template <class Arch = detail::best_arch>
   weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
-    detail::expect_length(*this, "kept", kept.size(), weights.size());
-    return detail::round_trip_groups<Arch>(codec(), group_of(weights.size()), weights, kept, streaming);
+    return rows().template round_trip<Arch>(weights, kept, streaming);
   }
 
   template <class Arch = detail::best_arch>
   void pack(std::span<const float> weights, std::span<std::byte> packed) const {
-    detail::expect_length(*this, "packed", packed.size(), bytes(weights.size()));
-    detail::pack_groups<Arch>(codec(), group_of(weights.size()), weights, packed.data());
+    rows().template pack<Arch>(weights, packed);
   }
 
   template <class Arch = detail::best_arch>
   void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
-    detail::expect_length(*this, "packed", packed.size(), bytes(kept.size()));
-    detail::unpack_groups<Arch>(codec(), group_of(kept.size()), packed.data(), kept);
+    rows().template unpack<Arch>(packed, kept);
   }
-
-  /// Scales of a row.
-  [[nodiscard]] std::size_t groups(std::size_t columns) const noexcept {
-    return columns == 0 ? 0 : (columns - 1) / group_of(columns) + 1;
-  }
-  [[nodiscard]] std::size_t scale_bytes() const noexcept { return detail::scale_size(scale); }
 
  private:
-  [[nodiscard]] std::size_t group_of(std::size_t columns) const noexcept { return group_size == 0 ? columns : group_size; }
-  [[nodiscard]] detail::integer_codec<Grid> codec() const noexcept { return {Bits, group_size, scale}; }
+  [[nodiscard]] detail::integer_rows<Grid> rows() const noexcept { return {Bits, group_size, scale}; }
 };
 
 using int2 = integer<2>;

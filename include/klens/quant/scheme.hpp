@@ -115,26 +115,6 @@ inline constexpr const char* scheme_grammar =
   return true;
 }
 
-template <grid Grid>
-[[nodiscard]] scheme make_integer(int bits, std::size_t group_size, scale_kind scale) {
-  switch (bits) {
-    case 2:
-      return integer<2, Grid>{group_size, scale};
-    case 3:
-      return integer<3, Grid>{group_size, scale};
-    case 4:
-      return integer<4, Grid>{group_size, scale};
-    case 5:
-      return integer<5, Grid>{group_size, scale};
-    case 6:
-      return integer<6, Grid>{group_size, scale};
-    case 7:
-      return integer<7, Grid>{group_size, scale};
-    default:
-      return integer<8, Grid>{group_size, scale};
-  }
-}
-
 /// The scheme of that name, if it is one.
 [[nodiscard]] inline std::optional<scheme> find_scheme(std::string_view name) {
   if (name == fp16::name()) return fp16{};
@@ -155,9 +135,9 @@ template <grid Grid>
   }
   const scale_kind scale = take(name, "-s32") ? scale_kind::f32 : scale_kind::f16;
   if (!name.empty()) return std::nullopt;
-  if (where == grid::signed_) return make_integer<grid::signed_>(bits, group_size, scale);
-  if (where == grid::asym) return make_integer<grid::asym>(bits, group_size, scale);
-  return make_integer<grid::absmax>(bits, group_size, scale);
+  if (where == grid::signed_) return integer_rows<grid::signed_>{bits, group_size, scale};
+  if (where == grid::asym) return integer_rows<grid::asym>{bits, group_size, scale};
+  return integer_rows<grid::absmax>{bits, group_size, scale};
 }
 
 /// Single-character edits from one text to the other.
@@ -173,7 +153,7 @@ template <grid Grid>
 }
 
 /// The valid name that looks most like `text`.
-[[nodiscard]] inline std::string nearest_scheme_name(std::string text) {
+[[nodiscard, gnu::cold]] inline std::string nearest_scheme_name(std::string text) {
   text.resize(std::min<std::size_t>(text.size(), 40));
   std::transform(text.begin(), text.end(), text.begin(),
                  [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c + 32) : c; });
