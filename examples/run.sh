@@ -9,7 +9,7 @@ source "$root/scripts/setup.sh"
 
 install_missing "${build_packages[@]}"
 if [[ ! $build/build.ninja -nt $root/CMakePresets.json ]]; then
-  cmake -S "$root" --preset release >&2
+  cmake -S "$root" --preset release -D CMAKE_UNITY_BUILD=ON >&2  # half the time of a first build
 fi
 if [[ -e $program ]]; then
   cmake --build "$build" --target klens_program -- --quiet | sed '/^ninja: no work to do/d' >&2

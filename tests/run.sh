@@ -4,10 +4,10 @@
 #   bash tests/run.sh            what continuous integration runs each time
 #     format      clang-format leaves the sources as they are
 #     release     g++ for this machine, CMake: every test; the package, and projects that use it
+#     meson       clang for plain x86-64, Meson: every test; its package, and projects that use it
+#     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
 #     headers     clang, newest xsimd (14): each header compiles alone
 #   bash tests/run.sh --all      these as well
-#     sanitizers  g++ with the address and undefined-behaviour sanitizers: the library's tests
-#     meson       clang for plain x86-64, Meson: every test; its package, and projects that use it
 #     xsimd14     g++ for this machine, newest xsimd: the tests of the kernels
 #     aarch64     cross g++, NEON under qemu: the tests of the kernels
 #     clang       clang for this machine, CMake: every test
@@ -21,8 +21,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 cd -- "$root" || exit
 source scripts/setup.sh
 
-usual=(format release headers)
-further=(sanitizers meson xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
+usual=(format release meson sanitizers headers)
+further=(xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -33,7 +33,7 @@ skip() { echo "$*"; return $skipped; }
 # with_cmake FOLDER PRESET [ARGUMENT...]: configures build/FOLDER, builds what can be built, runs what was built.
 with_cmake() {
   local folder=build/$1 status=0
-  cmake --preset "$2" -B "$folder" "${@:3}" || return
+  cmake --preset "$2" -B "$folder" -D CMAKE_UNITY_BUILD=ON "${@:3}" || return
   cmake --build "$folder" -j "$(nproc)" -- -k 0 || status=1
   ctest --test-dir "$folder" -j "$(nproc)" --timeout 900 --output-on-failure || status=1
   return $status
@@ -79,7 +79,7 @@ stage_format() {
   return $status
 }
 stage_release() { with_cmake release release; }
-stage_sanitizers() { with_cmake debug debug "${library[@]}"; }
+stage_sanitizers() { with_cmake debug debug -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;hybrid;fuzz"; }
 stage_headers() {
   local xsimd=()
   newest_xsimd || echo "headers: xsimd 14 could not be had; taking the installed one"
@@ -89,7 +89,7 @@ stage_headers() {
 }
 stage_meson() {
   local status=0 way prefix=$root/build/meson-prefix
-  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror -D native=false || return
+  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror --unity on --unity-size 100 --optimization 1 -D native=false || return
   ninja -C build/meson -j "$(nproc)" -k 0 || status=1
   meson test -C build/meson --no-rebuild --print-errorlogs || status=1
   rm -rf "$prefix"

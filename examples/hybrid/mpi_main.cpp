@@ -55,6 +55,7 @@ bool rank_with_mpi(const hybrid::rank_arguments& arguments) {
     throw klens::argument_error{"--stop: looks at all sequences together; run it in one process"};
   if (arguments.positions != 0) throw klens::argument_error{"--positions: drawn across all sequences; run it in one process"};
   if (arguments.from != "reference") throw klens::argument_error{"--from quantized: run it in one process"};
+  if (arguments.method != "exact") throw klens::argument_error{"--method " + arguments.method + ": run it in one process"};
   hybrid::rank_scan scan{arguments};
   const hybrid::token_set& all = scan.tokens();
   if (all.sequences < count)

@@ -94,6 +94,16 @@ TEST_CASE("klens rank --method refine --stop top:14: 13 of the exhaustive top qu
   }
 }
 
+TEST_CASE("klens rank --method local: every model type can be ranked so") {
+  for (const char* const type : {"bamba", "falcon_h1", "jamba", "jamba_moe", "llama", "mamba", "mamba2"}) {
+    INFO(type);
+    const std::string folder = std::string{KLENS_TEST_DATA "/golden/"} + type;
+    const auto result = run_klens("rank '" + folder + "' --tokens '" + folder + "/golden.safetensors' --method local");
+    CHECK_MESSAGE(result.exit_code == 0, result.errors);
+    CHECK(result.output.find("local") != std::string::npos);
+  }
+}
+
 TEST_CASE("klens rank --method local: the table tells what was predicted, and scores.json by what") {
   const support::temporary_folder folder;
   const auto file = folder / "scores.json";

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <klens/rank/merge.hpp>
 #include <set>
 #include <string>
 #include <support/near.hpp>
@@ -193,6 +194,12 @@ TEST_CASE("refine: nothing in doubt costs no more than local") {
   options.method = klens::scan_method::refine;
   options.stop = klens::top{1000};  // all of them
   CHECK(ranked(model, options).cost.forwards == local);
+}
+
+TEST_CASE("local: its scores are not merged with others") {
+  residual_model model;
+  const klens::scores local = ranked(model, options_for(model, klens::scan_method::local));
+  CHECK_THROWS_WITH_AS((void)klens::merge(local, local), doctest::Contains("local and refine"), klens::argument_error);
 }
 
 TEST_CASE("local and refine: what they cannot do is refused, with the way out") {

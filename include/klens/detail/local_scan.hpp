@@ -124,7 +124,8 @@ class local_scan {
       book_.spend(share_of_forward(forward, 0, on.reference));
       book_.set_noise(damage_of_rounding(forward_, on.reference, metrics_, options_.seed, options_.threads));
     }
-    if (refining()) book_.expect_candidates(contested_.size());
+    // How far refining has to go is known only once it is there: a batch at a time.
+    book_.expect(refining() ? contested_.size() : scores_.size(), std::max(index + 1, options_.local.batches));
     measured_.clear();
     for (std::size_t l = 0; l < layers_.size(); ++l)
       if (!run_layer(l, on)) return false;

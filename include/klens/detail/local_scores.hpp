@@ -40,6 +40,7 @@ class local_scores {
     for (const std::size_t c : model_.design(count, eligible, seed)) all_[c].is_calibration = true;
     seed_ = seed;
   }
+  [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
   [[nodiscard]] bool is_calibration(std::size_t candidate) const { return all_[candidate].is_calibration; }
 
   void add_energy(std::size_t candidate, contribution energy) {
@@ -131,6 +132,7 @@ class local_scores {
       const belief& known = refined.of(c);
       if (each.source == score_source::local || each.result != outcome::measured || std::isinf(known.log_mean)) continue;
       kl.mean = std::exp(known.log_mean);
+      if (each.local_energy > 0) each.gain = kl.mean / each.local_energy;
       set_interval(kl, student_t_quantile(0.025, unbounded) * std::sqrt(known.variance), common);
     }
   }

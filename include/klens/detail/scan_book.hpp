@@ -26,7 +26,7 @@ class scan_book {
  public:
   scan_book(std::span<const layer> layers, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
             const rank_options& options, std::size_t stages)
-      : metrics_{&metrics}, options_{&options}, by_layer_(layers.size()) {
+      : metrics_{&metrics}, options_{&options}, by_layer_(layers.size()), batches_expected_{options.batches} {
     expect_something(layers, schemes, metrics);
     std::set<std::string> names;
     for (const layer& each : layers) {
@@ -84,8 +84,11 @@ class scan_book {
     ++done_in_batch_;
   }
 
-  /// Says how many candidates the current batch is for, where not all.
-  void expect_candidates(std::size_t count) { alive_in_batch_ = count; }
+  /// Says how many candidates the current batch is for, and how many batches there will be, where that is not all of them.
+  void expect(std::size_t candidates, std::size_t batches) {
+    alive_in_batch_ = candidates;
+    batches_expected_ = batches;
+  }
 
   /// Enters what a whole model under one scheme lost on the current batch.
   void add_quantized(const std::string& scheme_name, const batch_damage& damage) {
@@ -107,10 +110,10 @@ class scan_book {
     if (!options_->progress) return true;
     const layer_score& each = result_.candidates[candidate];
     const double done = static_cast<double>(done_in_batch_) / static_cast<double>(alive_in_batch_);
-    const double batches_left = static_cast<double>(options_->batches - batches_done_) - done;
+    const double batches_left = static_cast<double>(batches_expected_ - batches_done_) - done;
     const double in_batch = (spent_ - spent_before_batch_) / done;
     const double expected = forwards(spent_ + in_batch * batches_left);
-    return options_->progress({batches_done_, options_->batches, done_in_batch_, alive_in_batch_, each.layer, each.scheme,
+    return options_->progress({batches_done_, batches_expected_, done_in_batch_, alive_in_batch_, each.layer, each.scheme,
                                result_.positions, forwards(spent_), expected, seconds,
                                seconds * (expected / forwards(spent_) - 1)});
   }
@@ -245,6 +248,7 @@ class scan_book {
   const rank_options* options_;
   scores result_;
   std::vector<std::vector<std::size_t>> by_layer_;
+  std::size_t batches_expected_;
   std::vector<std::size_t> scheme_of_;
   std::size_t rank_by_ = 0;
   std::size_t batches_done_ = 0;

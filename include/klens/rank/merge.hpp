@@ -11,8 +11,8 @@ namespace klens {
 
 /// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`.
 /// The result is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up. Throws
-/// argument_error where candidates or metrics differ, where a scan was stopped early or interrupted, or where a metric is not
-/// one of klens' own.
+/// argument_error where candidates or metrics differ, where a scan was stopped early, interrupted or not exact, or where a
+/// metric is not one of klens' own.
 [[nodiscard]] inline scores merge(const scores& first, const scores& second) {
   const auto refuse = [](const std::string& problem) { throw argument_error{"these scans cannot be merged: " + problem}; };
   const auto same_candidate = [](const layer_score& a, const layer_score& b) {
@@ -24,8 +24,11 @@ namespace klens {
   if (first.quantized.size() != second.quantized.size()) refuse("one restores layers, the other quantizes them");
   for (const scores* each : {&first, &second}) {
     if (!each->complete) refuse("one was interrupted");
-    for (const layer_score& candidate : each->candidates)
+    for (const layer_score& candidate : each->candidates) {
       if (candidate.place != standing::open) refuse(candidate.layer + " left one of them early");
+      if (candidate.result == outcome::measured && candidate.metrics.front().by_sequence.empty())
+        refuse(candidate.layer + " was not scored by sequence (the methods local and refine do not)");
+    }
   }
 
   scores all = first;
