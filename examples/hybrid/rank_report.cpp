@@ -17,10 +17,6 @@ constexpr std::size_t bar_width = 12;
 
 using candidates = std::vector<const klens::layer_score*>;
 
-bool says_something(const klens::layer_score& each) {
-  return each.result == klens::outcome::measured || each.result == klens::outcome::weights_unchanged;
-}
-
 // Damage on a linear scale that is 0 where nothing is lost: decibels become a ratio of noise to signal, agreement becomes
 // disagreement.
 double linear_damage(const klens::metric_info& metric, double mean) {
@@ -142,6 +138,10 @@ void print_warnings(const klens::scores& scores, const candidates& ranked) {
 }
 
 }  // namespace
+
+bool says_something(const klens::layer_score& each) {
+  return each.result == klens::outcome::measured || each.result == klens::outcome::weights_unchanged;
+}
 
 void print_ranking(const klens::scores& scores, const std::string& sort) {
   const std::size_t metric = scores.index_of(sort);

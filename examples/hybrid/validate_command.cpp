@@ -42,7 +42,7 @@ bool validate(const validate_arguments& arguments) {
   if (calibrated.complete) measured = scan.run(held_out, part_of(checkpoint, ".held-out"), false, "held out: ");
   if (!measured || !measured->complete) {
     std::fprintf(stderr, "klens: interrupted; nothing can be compared yet%s\n",
-                 checkpoint.empty() ? "" : ", but the same command goes on from here");
+                 checkpoint.empty() ? "" : ", but the same command goes on from its last whole batch");
     return false;
   }
   const study all =

@@ -12,16 +12,14 @@
 #include <map>
 #include <utility>
 
+#include "rank_report.hpp"
+
 namespace hybrid {
 namespace {
 
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 constexpr double stable_order = 0.9;
 constexpr std::size_t quick_resamples = 200;  // for means over resamples, which settle sooner than their tails
-
-bool says_something(const klens::layer_score& each) {
-  return each.result == klens::outcome::measured || each.result == klens::outcome::weights_unchanged;
-}
 
 const std::vector<klens::contribution>& sums_of(const klens::layer_score& of, std::size_t metric) {
   return of.metrics[metric].by_sequence;
