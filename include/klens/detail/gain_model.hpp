@@ -33,7 +33,8 @@ class gain_model {
   explicit gain_model(std::vector<gain_item> items) : items_{std::move(items)} {}
 
   /// Which `count` of the `eligible` candidates, at most one of a layer, tell most about all: each is the one that takes most
-  /// variance away. Of many hundreds a sample stands for all.
+  /// variance away. Equals are taken in an order drawn by the seed, and nearly equals are equals, so that rounding decides
+  /// nothing. Of many hundreds a sample stands for all.
   [[nodiscard]] std::vector<std::size_t> design(std::size_t count, std::vector<std::size_t> eligible,
                                                 std::uint64_t seed) const {
     random_stream random{seed};
@@ -44,12 +45,12 @@ class gain_model {
     std::vector<bool> taken(eligible.size(), false);
     while (chosen.size() < std::min(count, eligible.size())) {
       std::size_t best = eligible.size();
-      double most = -1;
+      double most = 0;
       for (std::size_t i = 0; i < eligible.size(); ++i) {
         if (taken[i]) continue;
         const auto at = static_cast<Eigen::Index>(i);
         const double removed = left.col(at).squaredNorm() / (left(at, at) + noise);
-        if (removed > most) std::tie(most, best) = std::pair{removed, i};
+        if (removed > most * (1 + 1e-6)) std::tie(most, best) = std::pair{removed, i};
       }
       if (best == eligible.size()) break;
       chosen.push_back(eligible[best]);
