@@ -33,28 +33,28 @@ nlohmann::json verdicts_json(const study& all, const study_group& group) {
 }
 
 nlohmann::json candidates_json(const study& all, double reference_perplexity) {
-  nlohmann::json candidates = nlohmann::json::array();
+  nlohmann::json listed = nlohmann::json::array();
   for (std::size_t c = 0; c < all.candidates.size(); ++c) {
     const study_candidate& each = all.candidates[c];
     const klens::layer_score& score = *each.calibrated;
     nlohmann::json scores = nlohmann::json::object();
     for (const study_metric& metric : all.metrics) scores[metric.name] = number(metric.scores[c]);
     const auto increase = [&](double delta_ce) { return number(reference_perplexity * std::expm1(delta_ce)); };
-    candidates.push_back({{"layer", score.layer},
-                          {"kind", score.kind},
-                          {"scheme", score.scheme},
-                          {"shape", {score.rows, score.columns}},
-                          {"bytes", score.bytes},
-                          {"scores", scores},
-                          {"perplexity", number(each.perplexity)},
-                          {"perplexity_increase",
-                           {{"value", increase(each.delta_ce.value)},
-                            {"low", increase(each.delta_ce.range->low)},
-                            {"high", increase(each.delta_ce.range->high)}}},
-                          {"significant", each.is_significant()},
-                          {"needed_positions", number(each.needed)}});
+    listed.push_back({{"layer", score.layer},
+                      {"kind", score.kind},
+                      {"scheme", score.scheme},
+                      {"shape", {score.rows, score.columns}},
+                      {"bytes", score.bytes},
+                      {"scores", scores},
+                      {"perplexity", number(each.perplexity)},
+                      {"perplexity_increase",
+                       {{"value", increase(each.delta_ce.value)},
+                        {"low", increase(each.delta_ce.range->low)},
+                        {"high", increase(each.delta_ce.range->high)}}},
+                      {"significant", each.is_significant()},
+                      {"needed_positions", number(each.needed)}});
   }
-  return candidates;
+  return listed;
 }
 
 nlohmann::json needs_json(const study& all) {

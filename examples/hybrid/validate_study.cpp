@@ -43,20 +43,20 @@ std::vector<study_candidate> paired_candidates(const klens::scores& calibrated, 
   return paired;
 }
 
-std::vector<study_metric> all_metrics(const klens::scores& calibrated, const std::vector<study_candidate>& candidates,
+std::vector<study_metric> all_metrics(const klens::scores& calibrated, const std::vector<study_candidate>& compared,
                                       std::span<const klens::layer> layers) {
   std::vector<study_metric> metrics;
   for (std::size_t m = 0; m < calibrated.metrics.size(); ++m) {
     const klens::metric_info& info = calibrated.metrics[m];
     study_metric& added = metrics.emplace_back(study_metric{info.name, info.unit, info.higher_is_worse, {}});
-    for (const study_candidate& each : candidates) added.scores.push_back(each.calibrated->metrics[m].mean);
+    for (const study_candidate& each : compared) added.scores.push_back(each.calibrated->metrics[m].mean);
   }
   std::map<std::string, double> mean_squares;
   for (const klens::layer& each : layers)
     mean_squares[each.name] = each.load().cast<double>().squaredNorm() / static_cast<double>(each.rows() * each.columns());
   study_metric sqnr{"weight_sqnr", "dB", false, {}}, mse{"weight_mse", "squared weights", true, {}},
       size{"size", "bytes saved", true, {}};
-  for (const study_candidate& each : candidates) {
+  for (const study_candidate& each : compared) {
     const klens::layer_score& score = *each.calibrated;
     sqnr.scores.push_back(score.weight_sqnr_db);
     mse.scores.push_back(mean_squares.at(score.layer) * std::pow(10, -score.weight_sqnr_db / 10));
