@@ -75,6 +75,33 @@ weight_error eigen_round_trip(const klens::matrix<float>& from, klens::matrix<fl
   return error;
 }
 
+/// The floors: what it costs to read a matrix, and to copy it with one's own loop instead of the library's memcpy, which on some
+/// processors need not read what it overwrites.
+float read_only(const klens::matrix<float>& from) {
+  using vector = klens::detail::batch<float>;
+  vector sums[2] = {vector(0.0f), vector(0.0f)};
+  for (Eigen::Index i = 0; i < from.size(); i += 2 * static_cast<Eigen::Index>(vector::size)) {
+    klens::detail::prefetch(from.data() + i, 4096);
+    sums[0] += vector::load_unaligned(from.data() + i);
+    sums[1] += vector::load_unaligned(from.data() + i + vector::size);
+  }
+  return klens::detail::sum_of<float, klens::detail::best_arch>(sums[0] + sums[1]);
+}
+template <bool Streaming>
+const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
+  using vector = klens::detail::batch<float>;
+  for (Eigen::Index i = 0; i < from.size(); i += static_cast<Eigen::Index>(vector::size)) {
+    const auto some = vector::load_unaligned(from.data() + i);
+    klens::detail::prefetch(from.data() + i, 4096);
+    if (Streaming)
+      klens::detail::stream(some, to.data() + i);
+    else
+      some.store_unaligned(to.data() + i);
+  }
+  klens::detail::stream_fence();
+  return to.data();
+}
+
 void expect_equal(const klens::matrix<float>& measured, const klens::matrix<float>& expected, const std::string& who) {
   if (measured == expected) return;
   std::fprintf(stderr, "%s differs from the plain loop: nothing to time\n", who.c_str());
@@ -127,6 +154,9 @@ void add_packing(const Quantizer& quantizer, const std::shared_ptr<weights>& dat
 
 void add_contestants(const std::shared_ptr<weights>& data) {
   add("memcpy", data, [=] { return std::memcpy(data->kept.data(), data->original.data(), data->bytes()); });
+  add("read_only", data, [=] { return read_only(data->original); });
+  add("copy", data, [=] { return copy<false>(data->original, data->kept); });
+  add("copy_streaming", data, [=] { return copy<true>(data->original, data->kept); });
   const bool large = data->bytes() >= std::size_t{16} << 20;
   for (const bool streaming : {false, true}) {
     if (streaming && !large) continue;

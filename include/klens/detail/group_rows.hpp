@@ -153,6 +153,7 @@ inline void write_codes(Codec codec, const group_levels& levels, Weights weights
     const std::size_t count = std::min<std::size_t>(64, weights.size() - first);
     std::int32_t* const codes = stream.append(count);
     for_vectors<Arch>(count, [&](std::size_t i, std::size_t some) {
+      prefetch(&weights[first + i], prefetched_bytes);
       codec.to_stored(codec.encode(load_first<Arch>(&weights[first + i], some), levels)).store_unaligned(codes + i);
     });
   }
