@@ -103,29 +103,30 @@ class local_scores {
 
   /// What is believed of all candidates after predict(), to be refined by measuring some of them.
   [[nodiscard]] refinement refine(const scores& found) const {
-    if (spread_.dof == 0) throw argument_error{"the method refine needs options.local.batches with at least two sequences"};
+    if (spread_.sequences == 0)
+      throw argument_error{"the method refine needs options.local.batches with at least two sequences"};
     constexpr std::size_t draws = 128;
     random_stream random{seed_, 1};
     std::vector<belief> beliefs(all_.size());
     for (std::size_t c = 0; c < all_.size(); ++c) {
       const bool predicted = found.candidates[c].source == score_source::local;
       const double of_model = predicted ? model_.deviation(c) : 0;
-      beliefs[c] = {std::log(found.candidates[c].metrics.front().mean), of_model * of_model + spread_.own * spread_.own, {}};
+      beliefs[c] = {std::log(found.candidates[c].metrics.front().mean), of_model * of_model + spread_.own_of_mean(), {}};
     }
     for (std::size_t d = 0; d < draws; ++d) {
       const std::vector<double> gains = fitted_ ? model_.draw(random) : std::vector<double>(all_.size(), 0);
       for (std::size_t c = 0; c < all_.size(); ++c) {
         const layer_score& each = found.candidates[c];
         const double log_kl = each.source == score_source::local ? std::log(each.local_energy) + gains[c] : beliefs[c].log_mean;
-        beliefs[c].draws.push_back(log_kl + spread_.own * random.normal());
+        beliefs[c].draws.push_back(log_kl + std::sqrt(spread_.own_of_mean()) * random.normal());
       }
     }
-    return {std::move(beliefs), spread_.own * spread_.own * (spread_.dof + 1), seed_};
+    return {std::move(beliefs), spread_.own, seed_};
   }
 
   /// Puts what was measured while refining together with what was known before.
   void join(scores& found, const refinement& refined) const {
-    const double common = std::sqrt(std::max(spread_.all * spread_.all - spread_.own * spread_.own, 0.));
+    const double common = std::sqrt(std::max(spread_.all * spread_.all - spread_.own_of_mean(), 0.));
     for (std::size_t c = 0; c < all_.size(); ++c) {
       layer_score& each = found.candidates[c];
       metric_score& kl = each.metrics.front();
@@ -148,11 +149,12 @@ class local_scores {
     std::size_t candidate = 0;
     double whole = 0, half = 0, twice = 0;
   };
-  // Relative standard errors of a mean over the sequences.
   struct spread {
-    double all = metric_score::unknown;  // with what all candidates have in common
-    double own = 0;                      // without
-    double dof = 0;
+    double all = metric_score::unknown;  // relative standard error of a mean over the sequences
+    sequence_spread own;                 // without what all candidates have in common
+    double sequences = 0;
+
+    [[nodiscard]] double own_of_mean() const { return sequences > 0 ? own.variance() / sequences : 0; }
   };
 
   [[nodiscard]] static double total(const std::vector<contribution>& sums) {
@@ -167,27 +169,18 @@ class local_scores {
   }
 
   [[nodiscard]] spread spread_between_sequences(const std::vector<std::size_t>& measured) const {
-    if (measured.empty() || all_[measured.front()].kl.size() < 2) return {};
-    const std::size_t n = all_[measured.front()].kl.size();
-    const auto sequences = static_cast<double>(n), candidates = static_cast<double>(measured.size());
-    std::vector<std::vector<double>> moves;
-    std::vector<double> common(n, 0);
+    if (measured.size() < 2 || all_[measured.front()].kl.size() < 2) return {};
+    spread found;
+    std::vector<std::vector<contribution>> sums;
+    double squares = 0;
     for (const std::size_t c : measured) {
-      moves.push_back(influences(all_[c].kl));
-      for (std::size_t s = 0; s < n; ++s) {
-        moves.back()[s] /= mean_of(all_[c].kl);
-        common[s] += moves.back()[s] / candidates;
-      }
+      sums.push_back(all_[c].kl);
+      for (const double move : influences(sums.back())) squares += std::pow(move / mean_of(sums.back()), 2);
     }
-    double squares = 0, own = 0;
-    for (const std::vector<double>& each : moves)
-      for (std::size_t s = 0; s < n; ++s) {
-        squares += each[s] * each[s];
-        own += (each[s] - common[s]) * (each[s] - common[s]);
-      }
-    const double per_mean = 1 / (candidates * sequences * (sequences - 1));
-    const double correction = candidates > 1 ? candidates / (candidates - 1) : 1;
-    return {std::sqrt(squares * per_mean), std::sqrt(own * per_mean * correction), sequences - 1};
+    found.own.add(sums);
+    found.sequences = static_cast<double>(sums.front().size());
+    found.all = std::sqrt(squares / static_cast<double>(measured.size()) / (found.sequences - 1) / found.sequences);
+    return found;
   }
 
   void predict_one(layer_score& score, std::size_t c, std::size_t calibrations) const {
@@ -208,7 +201,7 @@ class local_scores {
 
   // From the half width, in logarithms, that is not the sequences' doing, and the relative standard error that is.
   void set_interval(metric_score& kl, double half_width, double of_sequences) const {
-    const double sampled = student_t_quantile(0.025, spread_.dof) * of_sequences;
+    const double sampled = student_t_quantile(0.025, spread_.sequences - 1) * of_sequences;
     const double both = std::sqrt(half_width * half_width + sampled * sampled);
     kl.low = kl.mean * std::exp(-both);
     kl.high = kl.mean * std::exp(both);

@@ -16,6 +16,33 @@
 
 namespace klens::detail {
 
+/// How much log KLs vary between sequences, without what all candidates have in common there: a variance and what it rests on.
+struct sequence_spread {
+  double squares = 0;
+  double dof = 0;
+
+  [[nodiscard]] double variance() const noexcept { return squares / dof; }
+
+  /// Adds what candidates show on sequences that all of them have seen, two of each at least; the others are passed over.
+  void add(const std::vector<std::vector<contribution>>& candidates) {
+    std::vector<std::vector<double>> moves;
+    for (const std::vector<contribution>& each : candidates) {
+      const double mean = mean_of(each);
+      if (each.size() < 2 || !(mean > 0) || std::isinf(mean)) continue;
+      moves.push_back(influences(each));
+      for (double& move : moves.back()) move /= mean;
+    }
+    if (moves.size() < 2) return;
+    const auto count = static_cast<double>(moves.size());
+    for (std::size_t s = 0; s < moves.front().size(); ++s) {
+      double common = 0;
+      for (const std::vector<double>& each : moves) common += each[s] / count;
+      for (const std::vector<double>& each : moves) squares += (each[s] - common) * (each[s] - common);
+    }
+    dof += (count - 1) * (static_cast<double>(moves.front().size()) - 1);
+  }
+};
+
 /// What is believed of one candidate: its log KL, without what all have in common.
 struct belief {
   double log_mean = 0;
@@ -24,19 +51,21 @@ struct belief {
 };
 
 /// Joins predictions with measurements, and says which candidates are worth measuring.
-///   The log KL of a candidate on a few sequences is its own, plus how hard these are for all, plus noise whose variance is known
-///   from the calibrations. Estimates are joined by the inverses of their variances, in logarithms: ratios between candidates are
+///   The log KL of a candidate on a few sequences is its own, plus how hard these are for all, plus noise whose variance all
+///   measured candidates tell. Estimates are joined by the inverses of their variances, in logarithms: ratios between candidates are
 ///   steadier than differences.
 /// Source     ratio estimators: W. G. Cochran, Sampling Techniques (1977), chapter 6; conjugate normal means: A. Gelman et al.,
 ///            Bayesian Data Analysis (2013), section 2.5.
 class refinement {
  public:
-  /// `variance_of_sequence`: of the log KL on one sequence, without what all candidates have in common.
-  refinement(std::vector<belief> beliefs, double variance_of_sequence, std::uint64_t seed)
-      : beliefs_{std::move(beliefs)}, variance_of_sequence_{variance_of_sequence}, random_{seed, 2} {}
+  refinement(std::vector<belief> beliefs, const sequence_spread& known, std::uint64_t seed)
+      : beliefs_{std::move(beliefs)}, spread_{known}, random_{seed, 2} {}
 
   /// Enters the KL of candidates on further sequences, the same for all: {candidate, sums by sequence}.
   void learn(const std::map<std::size_t, std::vector<contribution>>& measured) {
+    std::vector<std::vector<contribution>> all;
+    for (const auto& [c, sums] : measured) all.push_back(sums);
+    spread_.add(all);
     double hardness = 0, weights = 0;
     std::map<std::size_t, double> logs;
     for (const auto& [c, sums] : measured) {
@@ -57,8 +86,8 @@ class refinement {
     }
   }
 
-  /// The candidates worth measuring, scheme by scheme: all but the surest, who may together be wrong by half of what the rule
-  /// tolerates. None where the answer is sure enough.
+  /// The candidates worth measuring, scheme by scheme: those in three times the doubt that the rule tolerates on average, or the
+  /// most doubtful. None where the answer as a whole is sure enough.
   [[nodiscard]] std::vector<std::size_t> contested(const scores& found, const any_stopping_rule& rule,
                                                    double confidence) const {
     std::map<std::string, std::vector<std::size_t>> schemes;
@@ -71,14 +100,12 @@ class refinement {
       for (std::size_t d = 0; d < of.draws.size(); ++d)
         for (const std::size_t c : members) of.draws[d].push_back(beliefs_[c].draws[d]);
       const doubts answer = rule.doubts_of(of, confidence);
-      double left = answer.tolerated * static_cast<double>(members.size());
-      if (std::accumulate(answer.chances.begin(), answer.chances.end(), 0.) <= left) continue;
-      left /= 2;
-      std::vector<std::size_t> order(members.size());
-      std::iota(order.begin(), order.end(), std::size_t{0});
-      std::ranges::stable_sort(order, {}, [&answer](std::size_t i) { return answer.chances[i]; });
-      for (const std::size_t i : order)
-        if (left -= answer.chances[i]; left < 0) open.push_back(members[i]);
+      const double wrong = std::accumulate(answer.chances.begin(), answer.chances.end(), 0.);
+      if (wrong <= answer.tolerated * static_cast<double>(members.size())) continue;
+      const double most = *std::ranges::max_element(answer.chances);
+      const double worth = std::min(3 * answer.tolerated, most);
+      for (std::size_t i = 0; i < members.size(); ++i)
+        if (answer.chances[i] >= worth) open.push_back(members[i]);
     }
     return open;
   }
@@ -87,11 +114,11 @@ class refinement {
 
  private:
   [[nodiscard]] double noise_of(const std::vector<contribution>& sums) const {
-    return variance_of_sequence_ / static_cast<double>(sums.size());
+    return spread_.variance() / static_cast<double>(sums.size());
   }
 
   std::vector<belief> beliefs_;
-  double variance_of_sequence_;
+  sequence_spread spread_;
   random_stream random_;
 };
 
