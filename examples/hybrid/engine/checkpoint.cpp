@@ -92,7 +92,7 @@ parameter* checkpoint::take(const std::string& name, std::initializer_list<std::
     if (!std::ranges::all_of(row, [](float each) { return std::isfinite(each); }))
       throw klens::file_error(file.path().string() + ": tensor '" + name + "' holds a NaN or an infinity in row " +
                               std::to_string(r) + "; nothing can be measured on it");
-    if (const std::size_t read = (r + 1) * row_bytes; read - released >= (std::size_t{1} << 22)) {
+    if (const std::size_t read = (r + 1) * row_bytes; read - released >= (std::size_t{1} << 20)) {
       file.release(tensor.bytes.first(read));
       released = read;
     }
