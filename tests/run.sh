@@ -14,6 +14,7 @@
 #     x86-64, avx2, avx512        g++ for that instruction set: the library's tests
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
 #     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
+#     exports     an exported plan in the hands of NNCF, which comes from PyPI
 #   bash tests/run.sh STAGE...   only these
 # Each stage leaves its output in build/logs/STAGE.log.
 set -uo pipefail
@@ -22,7 +23,7 @@ cd -- "$root" || exit
 source scripts/setup.sh
 
 usual=(format release meson sanitizers headers)
-further=(xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy)
+further=(xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -117,6 +118,14 @@ stage_tidy() {
   cmake --preset release -B build/tidy "${clang[@]}" -D CMAKE_EXPORT_COMPILE_COMMANDS=ON &&
     find include -name '*.hpp' -print0 | xargs -0 -P "$(nproc)" -n 1 clang-tidy-14 --quiet -p build/tidy
 }
+stage_exports() {
+  local python=$root/build/exports-venv/bin/python3
+  "$python" -c 'import nncf, openvino' 2>/dev/null ||
+    { python3 -m venv "${python%/bin/python3}" && "$python" -m pip install --quiet nncf==3.4.0 openvino==2026.4.1; } ||
+    skip "nncf 3.4.0 and openvino 2026.4.1 could not be had" || return
+  cmake --preset release -D KLENS_PYTHON="$python" && cmake --build build/release --target klens -j "$(nproc)" &&
+    ctest --test-dir build/release -R '^program_nncf$' --timeout 900 --output-on-failure
+}
 
 packages_of() {
   case $1 in
@@ -127,6 +136,7 @@ packages_of() {
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
     clang) echo clang-14 pkgconf ;;
     tidy) echo clang-14 clang-tidy-14 ;;
+    exports) echo python3-venv python3-pip ;;
     release) echo pkgconf ;;
   esac
 }

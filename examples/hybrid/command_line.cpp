@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "plan_export.hpp"
+
 namespace {
 
 constexpr int exit_bad_input = 2;
@@ -30,6 +32,23 @@ void add_run_options(CLI::App& command, hybrid::run_arguments& run, const char* 
                   "sequences that go through the model together; scores do not depend on it, but for --stop, which looks after "
                   "each batch (default: 4, with --stop 2)")
       ->check(CLI::Range(1, 1 << 20));
+}
+
+void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::uint64_t& seed, hybrid::plan_rules& rules) {
+  command.add_option("--scores", scores, "scores.json of klens rank")->required();
+  command.add_option("--seed", seed, "of the metric random")->capture_default_str();
+  command.add_option("--pin", rules.pins, "PATTERN=SCHEME: these layers get this scheme")->expected(1)->take_all();
+  command.add_option("--exclude", rules.exclude, "PATTERN: these layers stay as they are and count nowhere")
+      ->expected(1)
+      ->take_all();
+  command
+      .add_option("--together", rules.together,
+                  "PATTERN: layers that match with the same captures share a scheme, besides q/k/v, gate/up and the experts of "
+                  "a block, which do so")
+      ->expected(1)
+      ->take_all();
+  command.add_flag("--apart", rules.apart, "q/k/v, gate/up and experts need not share a scheme");
+  command.add_flag("--one-change", rules.one_change, "the scheme changes at most once on the way through a block");
 }
 
 // The first line of a message: errors are one line, whatever a library below put into it.
@@ -123,13 +142,45 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& plan_command =
       *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
   add_run_options(plan_command, plan.run, "--held-out");
-  plan_command.add_option("--scores", plan.scores, "scores.json of klens rank")->required();
-  plan_command.add_option("--budget", plan.budget, "of all ranked layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes")
-      ->required();
-  plan_command.add_option("--allocator", plan.allocator, "exact, greedy, threshold or share")->capture_default_str();
-  plan_command.add_option("--metric", plan.metric, "whose damages are added up")->capture_default_str();
+  add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
+  plan_command.add_option("--budget", plan.budget,
+                          "of all planned layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes");
+  plan_command.add_option("--pool", plan.pools, "PATTERN=BUDGET: layers with a budget of their own; each layer in one pool")
+      ->expected(1)
+      ->take_all();
+  plan_command.add_option("--max-damage", plan.max_damage, "instead of a budget: the smallest plan of at most this damage");
+  plan_command.add_option("--allocator", plan.allocator, "exact, greedy, threshold, share or tolerance")->capture_default_str();
+  plan_command.add_option("--gamma", plan.gamma, "tolerance: perplexity stays within this factor of the untouched model's")
+      ->capture_default_str();
+  plan_command
+      .add_option("--metric", plan.metric,
+                  "whose damages are added up: one that was scored, or weight_sqnr, size, random (which need none)")
+      ->capture_default_str();
+  plan_command.add_option("--second-opinion", plan.second_opinion,
+                          "other scores of the model (rank --from quantized); the plan that they give is measured, too");
+  plan_command.add_option("--local-search", plan.local_search,
+                          "improve the plan by up to so many measurements on the tokens that were scored");
+  plan_command.add_option("--calibration", plan.calibration,
+                          "where the scored tokens are now, for tolerance and --local-search (default: where the scores say)");
   plan_command.add_option("--output", plan.output, "write plan.json here");
+  plan_command.add_option("--export", plan.exports, hybrid::export_help())->expected(1)->take_all();
   plan_command.callback([&] { hybrid::plan(plan); });
+
+  hybrid::sweep_arguments sweep;
+  CLI::App& sweep_command = *app.add_subcommand(
+      "sweep", "plans from the smallest size to the largest, by several metrics, measured on held-out tokens");
+  add_run_options(sweep_command, sweep.run, "--held-out");
+  add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
+  sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();
+  sweep_command.add_option("--metrics", sweep.metrics, "as plan --metric, with commas between them")
+      ->delimiter(',')
+      ->capture_default_str();
+  sweep_command.add_option("--budgets", sweep.budgets, "how many sizes for each allocator and metric")
+      ->check(CLI::Range(2, 1000))
+      ->capture_default_str();
+  sweep_command.add_option("--output", sweep.output, "write the points as JSON here");
+  sweep_command.add_option("--html", sweep.html, "draw them in a page here");
+  sweep_command.callback([&] { hybrid::sweep(sweep); });
 
   std::filesystem::path layers_model;
   bool layers_json = false, layers_split = false;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,13 +50,41 @@ struct validate_arguments {
   bool ablations = false;
 };
 
+/// What a plan must respect; patterns are regular expressions that are searched in the names of layers.
+struct plan_rules {
+  std::vector<std::string> pins;     ///< PATTERN=SCHEME
+  std::vector<std::string> exclude;  ///< layers that take no part
+  std::vector<std::string> together;
+  bool apart = false;  ///< q/k/v, gate/up and experts need not share a scheme
+  bool one_change = false;
+};
+
 struct plan_arguments {
   run_arguments run;  ///< its tokens are held out
-  std::filesystem::path scores;
+  std::filesystem::path scores, second_opinion;
+  std::filesystem::path calibration;  ///< the tokens that were scored; empty: where the scores say
   std::string budget;
+  std::vector<std::string> pools;  ///< PATTERN=BUDGET
+  std::optional<double> max_damage;
   std::string allocator = "exact";
   std::string metric = "kl";
+  std::uint64_t seed = 1;
+  double gamma = 1.10;
+  std::size_t local_search = 0;  ///< measurements
+  plan_rules rules;
   std::filesystem::path output;
+  std::vector<std::string> exports;  ///< TARGET=PATH
+};
+
+struct sweep_arguments {
+  run_arguments run;  ///< its tokens are held out
+  std::filesystem::path scores;
+  std::vector<std::string> allocators{"exact", "greedy", "threshold", "share"};
+  std::vector<std::string> metrics{"kl", "mse", "sqnr", "random", "size"};
+  std::size_t budgets = 12;
+  std::uint64_t seed = 1;
+  plan_rules rules;
+  std::filesystem::path output, html;
 };
 
 // Each prints its answer on stdout and throws klens::error where there is none.
@@ -64,6 +93,7 @@ struct plan_arguments {
 void evaluate(const run_arguments& arguments);
 void logits(const run_arguments& arguments, const std::filesystem::path& output);
 void plan(const plan_arguments& arguments);
+void sweep(const sweep_arguments& arguments);
 void merge(const std::vector<std::filesystem::path>& parts, const std::filesystem::path& output, const std::string& sort);
 void layers(const std::filesystem::path& model, bool json, bool split_fused);
 

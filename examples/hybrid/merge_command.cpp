@@ -30,6 +30,7 @@ void merge(const std::vector<std::filesystem::path>& parts, const std::filesyste
       refuse(caught.what());
     }
     all.origin.tokens_fingerprint += "+" + next.origin.tokens_fingerprint;
+    all.origin.sketch.insert(all.origin.sketch.end(), next.origin.sketch.begin(), next.origin.sketch.end());
     all.origin.peak_bytes = std::max(all.origin.peak_bytes, next.origin.peak_bytes);
   }
   all.origin.rank_by = sort;

@@ -1,199 +1,234 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <deque>
-#include <filesystem>
-#include <functional>
-#include <klens/detail/weight_guard.hpp>
-#include <klens/io/json.hpp>
+#include <klens/detail/name_pattern.hpp>
 #include <klens/io/plan_json.hpp>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/measure.hpp>
-#include <klens/metric/top1.hpp>
 #include <klens/plan/budget.hpp>
 #include <klens/plan/exact.hpp>
-#include <klens/plan/greedy.hpp>
+#include <klens/plan/local_search.hpp>
 #include <klens/plan/plan.hpp>
-#include <klens/plan/share.hpp>
-#include <klens/plan/threshold.hpp>
+#include <klens/plan/pools.hpp>
+#include <klens/plan/tolerance.hpp>
+#include <klens/quant/scheme.hpp>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "commands.hpp"
-#include "engine/model.hpp"
-#include "fingerprint.hpp"
-#include "hybrid_forward.hpp"
+#include "named_allocator.hpp"
+#include "plan_export.hpp"
+#include "plan_inputs.hpp"
+#include "plan_versions.hpp"
 #include "terminal.hpp"
+#include "token_sketch.hpp"
 
 namespace hybrid {
 namespace {
 
-using named_schemes = std::map<std::string, std::string>;  // layer -> scheme
+constexpr const char* tolerance_name = "tolerance";
 
-// One unit a layer, with what was scored and with fp16: full precision, to which nothing is lost.
-std::vector<klens::plan_unit> units_of(const klens::scores& scores, const std::string& metric) {
-  const std::size_t m = scores.index_of(metric);
-  if (scores.metrics[m].unit == "dB" || !scores.metrics[m].higher_is_worse)
-    throw klens::argument_error{"--metric " + metric + ": its damages do not add up over layers; use kl or mse"};
-  std::vector<klens::plan_unit> units;
-  for (const klens::layer_score& each : scores.candidates) {
-    if (each.result == klens::outcome::not_measured) continue;
-    auto unit = std::ranges::find_if(units, [&](const auto& known) { return known.layers.front() == each.layer; });
-    if (unit == units.end()) {
-      units.push_back({{each.layer}, each.rows * each.columns, {{{"fp16"}, 2 * each.rows * each.columns, 0}}});
-      unit = std::prev(units.end());
-    }
-    if (each.scheme != "fp16") unit->choices.push_back({{each.scheme}, each.bytes, each.metrics[m].mean});
-  }
-  return units;
+void check_request(const plan_arguments& arguments) {
+  const bool tolerant = arguments.allocator == tolerance_name;
+  if (!tolerant) named_allocator{arguments.allocator};
+  const int limits = (arguments.budget.empty() ? 0 : 1) + (arguments.pools.empty() ? 0 : 1) + (arguments.max_damage ? 1 : 0);
+  if (tolerant && limits > 0)
+    throw klens::argument_error{"--allocator tolerance: its limit is --gamma; leave --budget, --pool and --max-damage away"};
+  if (!tolerant && limits != 1) throw klens::argument_error{"give one of --budget, --pool (for each pool) and --max-damage"};
+  if (arguments.max_damage && arguments.allocator != klens::exact::name)
+    throw klens::argument_error{"--max-damage: only the exact allocator looks for the smallest plan"};
+  if (arguments.local_search > 0 && (tolerant || !arguments.pools.empty()))
+    throw klens::argument_error{"--local-search: improves a plan under one budget; leave --pool and tolerance away"};
 }
 
-klens::allocation allocate(const std::string& name, const std::vector<klens::plan_unit>& units, std::uint64_t budget) {
-  if (name == "exact") return klens::exact{}(units, budget);
-  if (name == "greedy") return klens::greedy{}(units, budget);
-  if (name == "threshold") return klens::threshold{}(units, budget);
-  if (name == "share") return klens::share{}(units, budget);
-  throw klens::argument_error{"unknown allocator '" + name + "'; known are exact, greedy, threshold, share"};
-}
-
-void refuse_scored_tokens(const klens::scores_file& scored, const token_choice& held_out, const token_set& tokens) {
-  const std::string refusal = held_out.file.string() + ": these tokens were used for scoring; measure on others (--first)";
-  if (tokens.fingerprint() == scored.origin.tokens_fingerprint) throw klens::file_error{refusal};
-  std::error_code none;
-  if (!std::filesystem::equivalent(held_out.file, scored.origin.tokens_file, none) || none) return;
-  const std::uint64_t end = scored.origin.first + scored.result.positions;
-  if (held_out.first < end && scored.origin.first < held_out.first + tokens.tokens.size()) throw klens::file_error{refusal};
-}
-
-// Quantizes the named layers as long as it lives.
-class applied_plan {
+// Measures on the tokens that were scored, for what looks for a plan by measuring.
+class calibration_measurer {
  public:
-  applied_plan(std::vector<klens::layer>& layers, const named_schemes& schemes) {
-    for (klens::layer& each : layers)
-      if (const auto found = schemes.find(each.name); found != schemes.end() && found->second != "fp16")
-        (void)guards_.emplace_back(each).perturb(klens::scheme{found->second});
+  calibration_measurer(plan_inputs& inputs, const plan_arguments& arguments)
+      : inputs_{&inputs}, run_{&arguments.run}, tokens_{read(inputs, arguments)} {}
+
+  /// The untouched model, then the version.
+  [[nodiscard]] std::vector<measured_version> operator()(const named_schemes& version) {
+    return measure_versions(inputs_->loaded, inputs_->layers, {version}, tokens_, run_->sequences_per_batch(), run_->threads);
   }
 
  private:
-  std::deque<klens::detail::weight_guard> guards_;
+  static token_set read(const plan_inputs& inputs, const plan_arguments& arguments) {
+    const klens::scores_origin& from = inputs.scored.origin;
+    const std::filesystem::path file =
+        arguments.calibration.empty() ? std::filesystem::path{from.tokens_file} : arguments.calibration;
+    if (!std::filesystem::exists(file))
+      throw klens::file_error{file.string() +
+                              ": the tokens that were scored are not there; name their file with --calibration"};
+    token_set tokens =
+        read_tokens({file, inputs.scored.result.sequences, from.length, from.first}, inputs.loaded.vocabulary(), 0);
+    if (find_overlap(sketch_of(tokens.tokens), inputs.held_out.tokens))
+      throw klens::file_error{file.string() +
+                              ": has tokens of the held-out ones; a plan must not be made by measuring on them"};
+    return tokens;
+  }
+
+  plan_inputs* inputs_;
+  const run_arguments* run_;
+  token_set tokens_;
 };
 
-struct measured_model {
-  klens::totals<klens::kl> kl{klens::kl{}};
-  klens::totals<klens::top1> top1{klens::top1{}};
-  double nll = 0;
-  double next_tokens = 0;
-  [[nodiscard]] double perplexity() const { return std::exp(nll / next_tokens); }
+// What was decided, and what is to be said of it.
+struct decision {
+  std::vector<klens::plan_unit> units;
+  klens::allocation chosen;
+  std::uint64_t budget_bytes = 0;
+  std::string remarks;                          // lines
+  std::optional<klens::allocation> unsearched;  // the plan before a local search
 };
 
-klens::matrix<float> logits_of(const hybrid_forward& forward, std::size_t batch) {
-  auto at = forward.begin(batch);
-  for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(at, stage);
-  return forward.logits(at);
+std::vector<klens::memory_pool> pools_of(const plan_arguments& arguments, const std::vector<klens::plan_unit>& units) {
+  std::vector<klens::memory_pool> pools;
+  for (const std::string& each : arguments.pools) {
+    const auto [pattern, budget] = split_assignment(each, "--pool");
+    klens::detail::name_pattern inside{pattern};
+    std::uint64_t weights = 0;
+    for (const klens::plan_unit& unit : units)
+      if (inside.captures(unit.layers.front())) weights += unit.weights;
+    inside.expect_matched();
+    pools.push_back({pattern, pattern, klens::parse_budget(budget, weights, 2 * weights)});
+  }
+  return pools;
 }
 
-void add_batch(measured_model& to, const klens::matrix<float>& reference, const klens::matrix<float>& observed,
-               std::span<const std::int32_t> tokens, std::size_t length, std::size_t threads) {
-  const auto [kl, top1] = klens::measure(reference, observed, {.threads = threads}, klens::kl{}, klens::top1{});
-  to.kl.merge(kl);
-  to.top1.merge(top1);
-  for (std::size_t t = 0; t + 1 < tokens.size(); ++t) {
-    if ((t + 1) % length == 0) continue;
-    const auto row = klens::row(observed, static_cast<Eigen::Index>(t));
-    to.nll += klens::describe_reference(row).log_sum_exp - static_cast<double>(row[static_cast<std::size_t>(tokens[t + 1])]);
-    to.next_tokens += 1;
-  }
+void decide_by_tolerance(decision& made, plan_inputs& inputs, const plan_arguments& arguments) {
+  calibration_measurer measure{inputs, arguments};
+  const double baseline = measure({})[0].perplexity();
+  const auto perplexity = [&](std::span<const std::size_t> chosen) {
+    return measure(schemes_of(made.units, chosen))[1].perplexity();
+  };
+  const klens::measured_allocation found = klens::tolerance{arguments.gamma}(made.units, perplexity, baseline);
+  made.chosen = found.found;
+  made.budget_bytes = found.found.bytes;
+  made.remarks =
+      text("tolerance: %zu measurements on the scored tokens; perplexity %.4f, %.4f times that of the untouched model\n",
+           found.measurements, found.measured, found.measured / baseline);
 }
 
-// The untouched model first, then each set of schemes, all on the same tokens.
-std::vector<measured_model> measure_models(const hybrid_forward& forward, std::vector<klens::layer>& layers,
-                                           const std::vector<named_schemes>& models, const token_set& tokens,
-                                           std::size_t threads) {
-  std::vector<measured_model> measured(models.size() + 1);
-  progress_line line;
-  for (std::size_t batch = 0, first = 0; batch < forward.batches(); ++batch) {
-    const klens::matrix<float> reference = logits_of(forward, batch);
-    const auto rows = static_cast<std::size_t>(reference.rows());
-    const std::span<const std::int32_t> own = std::span(tokens.tokens).subspan(first, rows);
-    add_batch(measured[0], reference, reference, own, tokens.length, threads);
-    for (std::size_t m = 0; m < models.size(); ++m) {
-      const applied_plan quantized{layers, models[m]};
-      add_batch(measured[m + 1], reference, logits_of(forward, batch), own, tokens.length, threads);
-    }
-    first += rows;
-    line.show(text("measuring: batch %zu/%zu", batch + 1, forward.batches()));
+void improve_by_search(decision& made, plan_inputs& inputs, const plan_arguments& arguments) {
+  calibration_measurer measure{inputs, arguments};
+  double first = 0;
+  const auto kl = [&](std::span<const std::size_t> chosen) {
+    const double value = measure(schemes_of(made.units, chosen))[1].kl.mean();
+    if (first == 0) first = value;
+    return value;
+  };
+  const klens::measured_allocation found =
+      klens::local_search{arguments.local_search}(made.units, made.budget_bytes, made.chosen, kl);
+  made.unsearched = made.chosen;
+  made.chosen = found.found;
+  made.remarks += text("local search: %zu measurements on the scored tokens; kl there %.5g -> %.5g\n", found.measurements,
+                       first, found.measured);
+}
+
+// How far greedy stays behind, and what the exact search has proven.
+std::string gap_text(const decision& made, const klens::allocation& greedy) {
+  const double more = greedy.damage - made.chosen.damage;
+  return text("greedy in the same bytes: predicted damage %.5g, %.2f %% more (%llu bytes)\n%s\n", greedy.damage,
+              made.chosen.damage == 0 ? 0.0 : 100 * more / std::abs(made.chosen.damage),
+              static_cast<unsigned long long>(greedy.bytes),
+              made.chosen.gap == 0 ? "proven: no plan within these limits is better by prediction"
+                                   : text("not proven: another plan could be better by %.3g", made.chosen.gap).c_str());
+}
+
+decision decide(plan_inputs& inputs, const plan_arguments& arguments) {
+  decision made;
+  made.units =
+      klens::constrain(inputs.units(arguments.metric, arguments.rules, arguments.seed), constraints_of(arguments.rules));
+  if (made.units.empty()) throw klens::argument_error{"--exclude leaves no layer to plan"};
+  if (arguments.allocator == tolerance_name) {
+    decide_by_tolerance(made, inputs, arguments);
+    return made;
   }
-  return measured;
+  const named_allocator greedy{"greedy"};
+  const bool exact = arguments.allocator == klens::exact::name;
+  if (arguments.max_damage) {
+    made.chosen = klens::exact{}.smallest(made.units, *arguments.max_damage);
+    made.budget_bytes = made.chosen.bytes;
+    made.remarks = gap_text(made, greedy(made.units, made.budget_bytes));
+  } else if (!arguments.pools.empty()) {
+    const std::vector<klens::memory_pool> pools = pools_of(arguments, made.units);
+    for (const klens::memory_pool& each : pools) made.budget_bytes += each.budget_bytes;
+    made.chosen = klens::allocate(made.units, pools, named_allocator{arguments.allocator});
+    if (exact) made.remarks = gap_text(made, klens::allocate(made.units, pools, greedy));
+  } else {
+    const std::uint64_t weights = plan_inputs::weights_of(made.units);
+    made.budget_bytes = klens::parse_budget(arguments.budget, weights, 2 * weights);
+    made.chosen = named_allocator{arguments.allocator}(made.units, made.budget_bytes);
+    if (exact) made.remarks = gap_text(made, greedy(made.units, made.budget_bytes));
+  }
+  if (arguments.local_search > 0) improve_by_search(made, inputs, arguments);
+  return made;
+}
+
+void print_table(const std::vector<listed_version>& listed, const std::vector<measured_version>& measured, double weights) {
+  table lines{"lrrrrrr"};
+  lines.add({"model", "bytes", "bits/weight", "kl", "ppl", "+-", "top1"});
+  for (std::size_t v = 0; v < listed.size(); ++v) {
+    const measured_version& of = measured[v + 1];
+    const double error = of.perplexity_error(measured[0]);
+    lines.add({listed[v].name, text("%llu", static_cast<unsigned long long>(listed[v].bytes)),
+               text("%.3f", 8 * static_cast<double>(listed[v].bytes) / weights), text("%.5g", of.kl.mean()),
+               text("%.4f", of.perplexity()), std::isnan(error) ? "" : text("%.3f", error), text("%.4f", of.top1.mean())});
+  }
+  lines.print(stdout);
+  std::printf("+-: standard error of the perplexity's difference to that of the untouched model\n\n");
 }
 
 }  // namespace
 
 void plan(const plan_arguments& arguments) {
-  const klens::scores_file scored = klens::read_scores(arguments.scores);
+  check_request(arguments);
   if (!arguments.output.empty()) klens::atomic_file{arguments.output};
-  model loaded = model::load(arguments.run.model);
-  if (fingerprint_of_folder(arguments.run.model) != scored.origin.model_fingerprint)
-    throw klens::file_error{arguments.scores.string() + ": scores of another model, " + scored.origin.model_path};
-
-  const std::vector<klens::plan_unit> units = units_of(scored.result, arguments.metric);
-  std::uint64_t weights = 0;
-  for (const klens::plan_unit& each : units) weights += each.weights;
-  const std::uint64_t budget = klens::parse_budget(arguments.budget, weights, 2 * weights);
-  const klens::allocation decided = allocate(arguments.allocator, units, budget);
-  klens::plan found = klens::make_plan(arguments.allocator, units, decided, budget, {}, arguments.metric);
-
-  // What stands beside the plan: every scheme for all layers that it was scored for.
-  std::vector<std::string> names{"plan"};
-  std::vector<named_schemes> models(1);
-  std::vector<std::uint64_t> sizes{found.bytes};
-  for (const klens::layer_scheme& each : found.layers) models[0][each.layer] = each.scheme;
-  for (const klens::layer_score& each : scored.result.candidates) {
-    auto at = static_cast<std::size_t>(std::ranges::find(names, each.scheme) - names.begin());
-    if (at == names.size()) {
-      names.push_back(each.scheme);
-      models.emplace_back();
-      sizes.push_back(2 * weights);
-    }
-    models[at][each.layer] = each.scheme;
-    sizes[at] -= 2 * each.rows * each.columns - each.bytes;
+  plan_exports exports{arguments.exports};
+  std::optional<listed_version> second;
+  if (!arguments.second_opinion.empty()) {
+    plan_inputs inputs{arguments.run, arguments.second_opinion};
+    const decision other = decide(inputs, arguments);
+    second = {"second opinion", other.chosen.bytes, schemes_of(other.units, other.chosen.chosen)};
   }
-  std::vector<klens::layer> layers;
-  for (const weight& each : loaded.weights(true)) layers.emplace_back(each.name, each.values);
-  for (const weight& each : loaded.weights())
-    if (std::ranges::find(layers, each.name, &klens::layer::name) == layers.end()) layers.emplace_back(each.name, each.values);
 
-  const token_set tokens = read_tokens(arguments.run.tokens, loaded.vocabulary(), 256, 64);
-  refuse_scored_tokens(scored, arguments.run.tokens, tokens);
-  const hybrid_forward forward{loaded, tokens, arguments.run.sequences_per_batch(), arguments.run.threads};
-  const std::vector<measured_model> measured = measure_models(forward, layers, models, tokens, arguments.run.threads);
+  plan_inputs inputs{arguments.run, arguments.scores};
+  const decision made = decide(inputs, arguments);
+  klens::plan found = klens::make_plan(arguments.allocator, made.units, made.chosen, made.budget_bytes, {}, arguments.metric);
+  const std::optional<double> predicted = inputs.predicted_kl(found);
+  if (predicted) found.predicted["kl"] = *predicted;
 
-  table lines{"lrrrrr"};
-  lines.add({"model", "bytes", "bits/weight", "kl", "ppl", "top1"});
-  const auto row_of = [&](const std::string& name, std::uint64_t bytes, const measured_model& of) {
-    lines.add({name, text("%llu", static_cast<unsigned long long>(bytes)),
-               text("%.3f", 8 * static_cast<double>(bytes) / static_cast<double>(weights)), text("%.5g", of.kl.mean()),
-               text("%.4f", of.perplexity()), text("%.4f", of.top1.mean())});
-  };
-  row_of("fp16", 2 * weights, measured[0]);
-  found.baselines["fp16"] = {2 * weights, 0, measured[0].perplexity()};
-  for (std::size_t i = 1; i < names.size(); ++i) {
-    row_of(names[i], sizes[i], measured[i + 1]);
-    found.baselines[names[i]] = {sizes[i], measured[i + 1].kl.mean(), measured[i + 1].perplexity()};
-  }
-  row_of("plan", found.bytes, measured[1]);
-  found.measured = {measured[1].kl.mean(), measured[1].perplexity(), measured[1].top1.mean(), tokens.tokens.size()};
+  exports.prepare(found, inputs, arguments.run.model);
+
+  std::vector<listed_version> listed;
+  for (const std::string& each : baseline_names(inputs.schemes)) listed.push_back(uniform(each, made.units, inputs.layers));
+  const std::size_t baselines = listed.size();
+  if (second) listed.push_back(*second);
+  if (made.unsearched)
+    listed.push_back({"plan unsearched", made.unsearched->bytes, schemes_of(made.units, made.unsearched->chosen)});
+  listed.push_back({"plan", found.bytes, schemes_of(made.units, made.chosen.chosen)});
+  std::vector<named_schemes> versions;
+  for (const listed_version& each : listed) versions.push_back(each.schemes);
+  const std::vector<measured_version> measured = inputs.measure(versions);
+  const measured_version& own = measured.back();
+  for (std::size_t b = 0; b < baselines; ++b)
+    found.baselines[listed[b].name] = {listed[b].bytes, measured[b + 1].kl.mean(), measured[b + 1].perplexity()};
+  found.measured = {own.kl.mean(), own.perplexity(), own.top1.mean(), inputs.held_out.tokens.size()};
+
+  std::printf("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %zu sequences of %zu tokens\n\n",
+              arguments.allocator.c_str(), found.layers.size(), arguments.metric.c_str(),
+              static_cast<unsigned long long>(found.bytes), static_cast<unsigned long long>(found.budget_bytes),
+              inputs.held_out.sequences, inputs.held_out.length);
+  print_table(listed, measured, static_cast<double>(plan_inputs::weights_of(made.units)));
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];
-  std::printf("%s plan under %llu bytes, by %s; held-out: %zu sequences of %zu tokens\n\n", arguments.allocator.c_str(),
-              static_cast<unsigned long long>(budget), arguments.metric.c_str(), tokens.sequences, tokens.length);
-  lines.print(stdout);
-  std::printf("\nlayers:");
+  std::printf("layers:");
   for (const auto& [scheme, count] : counts) std::printf("  %zu %s", count, scheme.c_str());
-  const double predicted = found.predicted.at(arguments.metric);
-  std::printf("\npredicted %s %.5g", arguments.metric.c_str(), predicted);
-  if (arguments.metric == "kl") std::printf("; measured / predicted %.3f", measured[1].kl.mean() / predicted);
-  std::printf("\n");
+  if (predicted)
+    std::printf("\nkl predicted %.5g, measured %.5g: measured / predicted %.3f", *predicted, own.kl.mean(),
+                own.kl.mean() / *predicted);
+  std::printf("\n%s", made.remarks.c_str());
+  exports.write(found, inputs, arguments.run.model);
   if (!arguments.output.empty()) {
     klens::write_plan(arguments.output, found);
     std::printf("plan written to %s\n", arguments.output.c_str());

@@ -20,6 +20,7 @@
 #include "rank_report.hpp"
 #include "rank_scan.hpp"
 #include "terminal.hpp"
+#include "token_sketch.hpp"
 
 namespace hybrid {
 namespace {
@@ -212,10 +213,11 @@ void rank_scan::report(const klens::scores& scores) const {
   std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
               static_cast<double>(peak_bytes()) / 1e6);
   if (!arguments_.output.empty()) {
-    klens::write_scores(arguments_.output, {{arguments_.run.model.string(), fingerprint_of_folder(arguments_.run.model),
-                                             arguments_.run.tokens.file.string(), tokens_.fingerprint(), tokens_.length,
-                                             arguments_.run.tokens.first, peak_bytes(), arguments_.sort},
-                                            scores});
+    klens::write_scores(arguments_.output,
+                        {{arguments_.run.model.string(), fingerprint_of_folder(arguments_.run.model),
+                          arguments_.run.tokens.file.string(), tokens_.fingerprint(), tokens_.length,
+                          arguments_.run.tokens.first, peak_bytes(), arguments_.sort, sketch_of(tokens_.tokens)},
+                         scores});
     std::printf("scores written to %s\n", arguments_.output.c_str());
   }
   if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");

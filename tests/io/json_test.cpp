@@ -20,6 +20,7 @@ bool same_bits(double a, double b) {
 klens::scores_file example() {
   klens::scores_file file;
   file.origin = {"models/a \"b\"", "0123456789abcdef", "tokens.safetensors", "fedcba9876543210", 256, 7, 123456789012, {}};
+  file.origin.sketch = {0, (std::uint64_t{1} << 53) - 1};
   klens::scores& all = file.result;
   all.metrics = {{"kl", "nats/token", true}, {"sqnr", "dB", false}, {"delta_ce", "nats/token", true}};
   all.sequences = 2;
@@ -58,6 +59,7 @@ TEST_CASE("scores.json: everything comes back, every double bit for bit") {
   const klens::scores_file after = klens::scores_from_json(nlohmann::json::parse(klens::to_json(before).dump()));
   CHECK(after.origin.model_path == before.origin.model_path);
   CHECK(after.origin.tokens_fingerprint == before.origin.tokens_fingerprint);
+  CHECK(after.origin.sketch == before.origin.sketch);
   CHECK(after.origin.peak_bytes == 123456789012);
   const klens::scores &a = before.result, &b = after.result;
   CHECK(b.cost.forwards == a.cost.forwards);

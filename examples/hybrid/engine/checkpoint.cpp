@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <klens/error.hpp>
+#include <klens/quant/scheme.hpp>
 #include <set>
 
 #include "config.hpp"
@@ -29,9 +30,25 @@ std::set<std::string> shards_of(const std::filesystem::path& index, std::map<std
   return shards;
 }
 
+/// Gives back the pages of a tensor as they are read, so that memory peaks at the floats.
+class page_returner {
+ public:
+  page_returner(const klens::safetensors& file, std::span<const std::byte> bytes) : file_{&file}, bytes_{bytes} {}
+  void read_until(std::size_t end) {
+    if (end - returned_ < (std::size_t{1} << 20) && end != bytes_.size()) return;
+    file_->release(bytes_.first(end));
+    returned_ = end;
+  }
+
+ private:
+  const klens::safetensors* file_;
+  std::span<const std::byte> bytes_;
+  std::size_t returned_ = 0;
+};
+
 }  // namespace
 
-checkpoint::checkpoint(const std::filesystem::path& folder) : folder_(folder) {
+checkpoint::checkpoint(const std::filesystem::path& folder) : folder_(folder), packed_(read_packed(folder)) {
   const std::filesystem::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
   if (std::filesystem::exists(single)) {
     files_.push_back(std::make_unique<klens::safetensors>(single));
@@ -66,40 +83,80 @@ parameter* checkpoint::take(const std::string& name, std::initializer_list<std::
   const auto at = places_.find(name);
   if (at == places_.end())
     throw klens::file_error(folder_.string() + ": has no tensor '" + name + "'; is config.json that of these weights?");
-  const klens::safetensors& file = *at->second.file;
-  const klens::stored_tensor& tensor = *at->second.tensor;
-  if (!std::ranges::equal(tensor.shape, shape))
-    throw klens::file_error(file.path().string() + ": tensor '" + name + "' is " + klens::shape_text(tensor.shape) +
-                            ", config.json asks for " + klens::shape_text({shape.begin(), shape.size()}) +
-                            "; is it that of these weights?");
-  file.copy_floats(tensor, 0,
-                   {});  // refuses other types, whose shapes say nothing about their size, before memory is asked for
   at->second.taken = true;
   auto owned = std::make_unique<parameter>();
   owned->name = name;
   owned->shape.assign(shape);
   owned->stage = stage_;
-  const bool flat = shape.size() < 2;
-  const std::size_t rows = flat ? 1 : *shape.begin();
-  owned->values.resize(static_cast<Eigen::Index>(rows),
-                       static_cast<Eigen::Index>(tensor.elements() / std::max<std::size_t>(rows, 1)));
-  const auto columns = static_cast<std::size_t>(owned->values.cols());
-  const std::size_t row_bytes = tensor.bytes.size() / std::max<std::size_t>(rows, 1);
-  std::size_t released = 0;
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::span<float> row = klens::row(owned->values, static_cast<Eigen::Index>(r));
-    file.copy_floats(tensor, r * columns, row);
-    if (!std::ranges::all_of(row, [](float each) { return std::isfinite(each); }))
-      throw klens::file_error(file.path().string() + ": tensor '" + name + "' holds a NaN or an infinity in row " +
-                              std::to_string(r) + "; nothing can be measured on it");
-    if (const std::size_t read = (r + 1) * row_bytes; read - released >= (std::size_t{1} << 20)) {
-      file.release(tensor.bytes.first(read));
-      released = read;
-    }
-  }
-  file.release(tensor.bytes);
+  const auto packed = packed_.find(name);
+  if (packed != packed_.end())
+    unpack_rows(at->second, packed->second, *owned);
+  else
+    read_rows(at->second, *owned);
   parameters_.push_back(std::move(owned));
   return parameters_.back().get();
+}
+
+void checkpoint::read_rows(const place& from, parameter& into) const {
+  const klens::safetensors& file = *from.file;
+  const klens::stored_tensor& tensor = *from.tensor;
+  if (tensor.shape != into.shape)
+    throw klens::file_error(file.path().string() + ": tensor '" + into.name + "' is " + klens::shape_text(tensor.shape) +
+                            ", config.json asks for " + klens::shape_text(into.shape) + "; is it that of these weights?");
+  file.copy_floats(tensor, 0,
+                   {});  // refuses other types, whose shapes say nothing about their size, before memory is asked for
+  const bool flat = into.shape.size() < 2;
+  const std::size_t rows = flat ? 1 : into.shape.front();
+  into.values.resize(static_cast<Eigen::Index>(rows),
+                     static_cast<Eigen::Index>(tensor.elements() / std::max<std::size_t>(rows, 1)));
+  const auto columns = static_cast<std::size_t>(into.values.cols());
+  page_returner pages{file, tensor.bytes};
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::span<float> row = klens::row(into.values, static_cast<Eigen::Index>(r));
+    file.copy_floats(tensor, r * columns, row);
+    if (!std::ranges::all_of(row, [](float each) { return std::isfinite(each); }))
+      throw klens::file_error(file.path().string() + ": tensor '" + into.name + "' holds a NaN or an infinity in row " +
+                              std::to_string(r) + "; nothing can be measured on it");
+    pages.read_until(tensor.bytes.size() / rows * (r + 1));
+  }
+}
+
+void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& ranges, parameter& into) const {
+  const std::size_t rows = into.shape.size() < 2 ? 1 : into.shape.front();
+  std::size_t columns = 1, listed = 0, bytes = 0;
+  for (std::size_t i = into.shape.size() < 2 ? 0 : 1; i < into.shape.size(); ++i) columns *= into.shape[i];
+  const auto refuse = [&](const std::string& problem) {
+    throw klens::file_error(from.file->path().string() + ": packed tensor '" + into.name + "' " + problem +
+                            "; write the folder again with klens plan --export packed");
+  };
+  // the sum of sizes comes before any memory is asked for: both files may say what they like
+  const std::size_t available = from.tensor->bytes.size();
+  for (const packed_rows& each : ranges) {
+    const klens::scheme scheme{each.scheme};
+    if (!scheme.stores(columns)) refuse("has rows of " + std::to_string(columns) + ", which " + each.scheme + " cannot store");
+    if (each.rows > rows - listed) refuse("lists more rows than the " + std::to_string(rows) + " of config.json");
+    listed += each.rows;
+    bytes += scheme.bytes(each.rows, columns);
+  }
+  if (listed != rows) refuse("lists " + std::to_string(listed) + " rows, config.json asks for " + std::to_string(rows));
+  if (from.tensor->dtype != "U8" || bytes != available)
+    refuse("has " + std::to_string(available) + " bytes of " + from.tensor->dtype + ", its schemes ask for " +
+           std::to_string(bytes) + " of U8");
+  into.values.resize(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
+  std::size_t first = 0;
+  Eigen::Index row = 0;
+  page_returner pages{*from.file, from.tensor->bytes};
+  for (const packed_rows& each : ranges) {
+    const klens::scheme scheme{each.scheme};
+    const std::size_t row_bytes = scheme.bytes(columns);
+    for (std::size_t r = 0; r < each.rows; ++r, ++row, first += row_bytes) {
+      const std::span<float> values = klens::row(into.values, row);
+      scheme.unpack(from.tensor->bytes.subspan(first, row_bytes), values);
+      if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
+        refuse("gives a NaN or an infinity in row " + std::to_string(row));
+      pages.read_until(first + row_bytes);
+    }
+  }
 }
 
 parameter* checkpoint::take_weight(const std::string& name, std::size_t out, std::size_t in, std::vector<row_range> parts) {
@@ -121,6 +178,11 @@ bool checkpoint::same(std::string_view a, std::string_view b) const {
   first->second.file->release(x.bytes);
   second->second.file->release(y.bytes);
   return equal;
+}
+
+const klens::stored_tensor* checkpoint::find(std::string_view name) const {
+  const auto at = places_.find(name);
+  return at == places_.end() ? nullptr : at->second.tensor;
 }
 
 void checkpoint::skip(std::string_view name) {

@@ -54,7 +54,8 @@ weight model::view(parameter& of) const {
               .kind = klens::kind_of(of.name),
               .block = block_of(of.name),
               .stage = stage_of(of),
-              .tied = &of == parts_.head && parts_.head == parts_.embedding};
+              .tied = &of == parts_.head && parts_.head == parts_.embedding,
+              .tensor = of.name};
   if (of.name.find(".experts.") != std::string::npos) seen.kind = "expert_" + seen.kind;
   if (&of == parts_.head) {
     seen.name = "lm_head.weight";
@@ -80,7 +81,8 @@ std::vector<weight> model::weights(bool split_fused) {
           .values = each->values.middleRows(static_cast<Eigen::Index>(part.first), static_cast<Eigen::Index>(part.rows)),
           .kind = whole.kind + "[" + part.name + "]",
           .block = whole.block,
-          .stage = whole.stage};
+          .stage = whole.stage,
+          .tensor = whole.tensor};
       all.push_back(some);
     }
   }

@@ -23,6 +23,7 @@ struct weight {
   int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
   std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
   const bool tied = false;  ///< the same memory is both embedding and head; const, since Eigen's views assign what they show
+  std::string tensor;       ///< the tensor of the file that it is, or is some rows of
 };
 
 /// Sequences on their way through a model. A copy goes on from where it was taken.

@@ -34,8 +34,7 @@ namespace klens {
                       {"sym", form->grid == "signed"},
                       {"data_type", "int"}};
   }
-  return {config.dump(1) + "\n",
-          "AutoRound(model, tokenizer, iters=0, layer_config=json.load(open(\"plan_auto_round.json\")))"};
+  return {config.dump(1) + "\n", "AutoRound(model, tokenizer, iters=0, layer_config=json.load(open(\"FILE\")))"};
 }
 
 }  // namespace klens

@@ -21,7 +21,7 @@ struct stored_layer {
 /// A file for another tool, and the command or call that reads it.
 struct exported {
   std::string text;
-  std::string usage;
+  std::string usage;  ///< FILE stands for the file's path, MODULE for its name without ending
 };
 
 /// An integer scheme taken apart: "int4-signed-g64" is 4 bits, "signed", groups of 64.

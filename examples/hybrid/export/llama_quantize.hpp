@@ -54,7 +54,7 @@ namespace klens {
     listed += (listed.empty() ? "" : "|") + pattern;
   }
   return {text + (listed.empty() ? "" : "^(?!" + listed + ").*=f16\n"),
-          "llama-quantize --tensor-type-file plan_llama.txt model-f16.gguf model.gguf q8_0"};
+          "llama-quantize --tensor-type-file FILE model-f16.gguf model.gguf q8_0"};
 }
 
 }  // namespace klens

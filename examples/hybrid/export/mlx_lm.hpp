@@ -49,7 +49,7 @@ namespace klens {
            std::to_string(form.group_size);
   };
   return {list.dump() + "\n",
-          "mlx_lm.dynamic_quant --model MODEL --sensitivities plan_mlx.json" + flags("low", low) + flags("high", high)};
+          "mlx_lm.dynamic_quant --model MODEL --sensitivities FILE" + flags("low", low) + flags("high", high)};
 }
 
 }  // namespace klens

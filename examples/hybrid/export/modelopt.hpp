@@ -30,7 +30,7 @@ namespace klens {
                              : ", \"axis\": 0";
     text += "}},\n";
   }
-  return {text + "    ],\n    \"algorithm\": \"max\",\n}\n", "from plan_modelopt import PLAN; mtq.quantize(model, PLAN)"};
+  return {text + "    ],\n    \"algorithm\": \"max\",\n}\n", "from MODULE import PLAN; mtq.quantize(model, PLAN)"};
 }
 
 }  // namespace klens

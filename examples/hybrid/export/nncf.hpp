@@ -54,7 +54,7 @@ namespace klens {
       "        others = r\"^(?!self\\.|Constant|(?:.*[./])?(?:\" + \"|\".join(layers) + r\")/)\"\n"
       "        model = nncf.compress_weights(model, ignored_scope=nncf.IgnoredScope(patterns=[others]), **options)\n"
       "    return model\n";
-  return {text, "from plan_nncf import compress; model = compress(model)"};
+  return {text, "from MODULE import compress; model = compress(model)"};
 }
 
 }  // namespace klens

@@ -22,10 +22,11 @@ namespace klens {
 struct scores_origin {
   std::string model_path, model_fingerprint;
   std::string tokens_file, tokens_fingerprint;
-  std::uint64_t length = 0;      ///< positions in a sequence
-  std::uint64_t first = 0;       ///< the first token of the file that was used
-  std::uint64_t peak_bytes = 0;  ///< of the process
-  std::string rank_by;           ///< the metric whose rankings are written along; they are not read back
+  std::uint64_t length = 0;             ///< positions in a sequence
+  std::uint64_t first = 0;              ///< the first token of the file that was used
+  std::uint64_t peak_bytes = 0;         ///< of the process
+  std::string rank_by;                  ///< the metric whose rankings are written along; they are not read back
+  std::vector<std::uint64_t> sketch{};  ///< hashes of runs of the tokens, by which other tokens are seen to overlap with them
 };
 
 /// A scores.json, version 1.
@@ -140,7 +141,8 @@ namespace detail {
             {"sequences", all.sequences},
             {"length", file.origin.length},
             {"first", file.origin.first},
-            {"positions", all.positions}}},
+            {"positions", all.positions},
+            {"sketch", file.origin.sketch}}},
           {"reference",
            {{"nll", detail::number(all.reference.nll())},
             {"perplexity", detail::number(std::exp(all.reference.nll()))},
@@ -167,6 +169,7 @@ namespace detail {
                    tokens.at("file").get<std::string>(),       tokens.at("fingerprint").get<std::string>(),
                    tokens.at("length").get<std::uint64_t>(),   tokens.at("first").get<std::uint64_t>(),
                    cost.at("peak_bytes").get<std::uint64_t>(), {}};
+    if (tokens.contains("sketch")) file.origin.sketch = tokens.at("sketch").get<std::vector<std::uint64_t>>();
     scores& all = file.result;
     for (const nlohmann::json& each : json.at("metrics"))
       all.metrics.push_back(
