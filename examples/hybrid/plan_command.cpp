@@ -20,7 +20,7 @@
 #include "plan_inputs.hpp"
 #include "plan_versions.hpp"
 #include "terminal.hpp"
-#include "token_sketch.hpp"
+#include "token_set.hpp"
 
 namespace hybrid {
 namespace {
@@ -61,7 +61,7 @@ class calibration_measurer {
                               ": the tokens that were scored are not there; name their file with --calibration"};
     token_set tokens =
         read_tokens({file, inputs.scored.result.sequences, from.length, from.first}, inputs.loaded.vocabulary(), 0);
-    if (find_overlap(sketch_of(tokens.tokens), inputs.held_out.tokens))
+    if (shared_run(tokens, inputs.held_out))
       throw klens::file_error{file.string() +
                               ": has tokens of the held-out ones; a plan must not be made by measuring on them"};
     return tokens;
@@ -111,10 +111,10 @@ void decide_by_tolerance(decision& made, plan_inputs& inputs, const plan_argumen
 
 void improve_by_search(decision& made, plan_inputs& inputs, const plan_arguments& arguments) {
   calibration_measurer measure{inputs, arguments};
-  double first = 0;
+  std::optional<double> first;
   const auto kl = [&](std::span<const std::size_t> chosen) {
     const double value = measure(schemes_of(made.units, chosen))[1].kl.mean();
-    if (first == 0) first = value;
+    first = first.value_or(value);
     return value;
   };
   const klens::measured_allocation found =
@@ -122,13 +122,13 @@ void improve_by_search(decision& made, plan_inputs& inputs, const plan_arguments
   made.unsearched = made.chosen;
   made.chosen = found.found;
   made.remarks += text("local search: %zu measurements on the scored tokens; kl there %.5g -> %.5g\n", found.measurements,
-                       first, found.measured);
+                       *first, found.measured);
 }
 
 // How far greedy stays behind, and what the exact search has proven.
 std::string gap_text(const decision& made, const klens::allocation& greedy) {
   const double more = greedy.damage - made.chosen.damage;
-  return text("greedy in the same bytes: predicted damage %.5g, %.2f %% more (%llu bytes)\n%s\n", greedy.damage,
+  return text("greedy under the same budget: predicted damage %.5g, %.2f %% more (%llu bytes)\n%s\n", greedy.damage,
               made.chosen.damage == 0 ? 0.0 : 100 * more / std::abs(made.chosen.damage),
               static_cast<unsigned long long>(greedy.bytes),
               made.chosen.gap == 0 ? "proven: no plan within these limits is better by prediction"
@@ -224,7 +224,7 @@ void plan(const plan_arguments& arguments) {
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];
   std::printf("layers:");
   for (const auto& [scheme, count] : counts) std::printf("  %zu %s", count, scheme.c_str());
-  if (predicted)
+  if (predicted && *predicted > 0)
     std::printf("\nkl predicted %.5g, measured %.5g: measured / predicted %.3f", *predicted, own.kl.mean(),
                 own.kl.mean() / *predicted);
   std::printf("\n%s", made.remarks.c_str());
