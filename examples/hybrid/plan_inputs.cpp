@@ -54,7 +54,7 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   return layers;
 }
 
-std::vector<std::string> schemes_of(const klens::scores& scores) {
+std::vector<std::string> scored_schemes(const klens::scores& scores) {
   std::vector<std::string> schemes;
   for (const klens::layer_score& each : scores.candidates)
     if (std::ranges::find(schemes, each.scheme) == schemes.end()) schemes.push_back(each.scheme);
@@ -93,7 +93,7 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
     : loaded{model::load(run.model)},
       scored{read_scores_of(scores, run.model)},
       layers{layers_as_scored(loaded, scored.result)},
-      schemes{schemes_of(scored.result)},
+      schemes{scored_schemes(scored.result)},
       held_out{read_held_out(run.tokens, loaded.vocabulary(), scored)},
       run_{run} {}
 
