@@ -341,7 +341,7 @@ TEST_CASE("klens plan: a packed model takes the plan's bytes and gives the logit
   refused([&](auto& json) { json["tensors"][name][0]["rows"] = 767; }, "lists 767 rows, config.json asks for 768");
   refused([&](auto& json) { json["tensors"][name][0]["rows"] = -1; }, "lists more rows");
   refused([&](auto& json) { json["tensors"][name][0]["scheme"] = "int3-g32"; }, "bytes of U8, its schemes ask for ");
-  refused([&](auto& json) { json["tensors"][name][0]["scheme"] = "int99"; }, "unknown scheme \"int99\"");
+  refused([&](auto& json) { json["tensors"][name][0]["scheme"] = "int99"; }, "unknown scheme 'int99'");
   refused([&](auto& json) { json["tensors"][name][0].erase("scheme"); }, "klens-packed.json");
   refused([](auto& json) { json["version"] = 2; }, "is not a klens-packed document of version 1");
 }
@@ -412,7 +412,7 @@ TEST_CASE("klens plan: what cannot be is named, and nothing is written") {
   refused("--budget 5bpw --pin q_proj=int4-g32 --pin k_proj=int8-channel", "contradictory pins");
   refused("--budget 5bpw --pin lm_head=int4-g32 --exclude lm_head", "is kept out and pinned to int4-g32");
   refused("--budget 5bpw --pin lm_head=int5-g32", "int5-g32, which is not among its candidates");
-  refused("--budget 5bpw --pin lm_head=int44", "unknown scheme \"int44\"");
+  refused("--budget 5bpw --pin lm_head=int44", "unknown scheme 'int44'");
   refused("--budget 5bpw --pin lm_head", "--pin 'lm_head'");
   refused("--budget 5bpw --pin nothing=int4-g32", "'nothing' matches no layer");
   refused("--budget 5bpw --exclude '('", "is not a regular expression");
