@@ -19,6 +19,8 @@ inline void for_groups(std::span<const float> row, std::size_t group_size, const
   std::size_t first = 0;
   if (group_size == 32)
     for (; first + 32 <= row.size(); first += 32) body(first, row.subspan(first).first<32>());
+  if (group_size == 64)
+    for (; first + 64 <= row.size(); first += 64) body(first, row.subspan(first).first<64>());
   for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
 }
 
