@@ -1,6 +1,7 @@
 #pragma once
 // What every way of scoring does with one candidate, on one batch.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -9,6 +10,8 @@
 #include <klens/detail/reference_pass.hpp>
 #include <klens/detail/rounding_noise.hpp>
 #include <klens/error.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/position.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/any_metric.hpp>
 #include <klens/rank/layer.hpp>
@@ -39,6 +42,24 @@ template <class Staged>
       static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
   const double head = Staged::has_rows ? forward.share_from(forward.stages()) * (1 - measured) : 0;
   return forward.share_from(stage) - head;
+}
+
+/// Sum over the measured positions of |change|^2 / |residual|^2, and how many they are. Positions without a residual have none.
+[[nodiscard]] inline contribution relative_energy(const const_matrix_ref<float>& changed, const matrix<float>& untouched,
+                                                  const batch_reference& reference) {
+  if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
+    throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
+                      shape_text(changed.rows(), changed.cols())};
+  contribution sum{0, 0};
+  for (const std::size_t position : reference.rows) {
+    const auto r = static_cast<Eigen::Index>(position);
+    const double size = untouched.row(r).cast<double>().squaredNorm();
+    if (size == 0) continue;
+    sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
+    sum.weight += 1;
+  }
+  if (!std::isfinite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
+  return sum;
 }
 
 /// What rounding alone does: the untouched model once more on the first batch, its embeddings changed in their last bits.

@@ -114,7 +114,7 @@ class local_scan {
     for (std::size_t stage = 0; stage < forward.stages(); ++stage) {
       if (wanted_[stage]) on.entries.emplace(stage, at);
       forward.advance(at, stage);
-      if (wanted_[stage]) on.exits.emplace(stage, forward_.residual(at));
+      if (wanted_[stage] && !refining()) on.exits.emplace(stage, forward_.residual(at));
     }
     on.reference = take_reference(forward, at, book_.sequences_seen(), options_);
     on.entries.emplace(forward.stages(), std::move(at));
@@ -191,24 +191,6 @@ class local_scan {
     book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
     if (!refining()) scores_.add_kl(candidate, damage);
     for (const auto& sequence : damage.sums) measured_[candidate].push_back(sequence.front().total);
-  }
-
-  /// Sum over the measured positions of |change|^2 / |residual|^2, and how many they are. Positions without a residual have none.
-  [[nodiscard]] static contribution relative_energy(const const_matrix_ref<float>& changed, const matrix<float>& untouched,
-                                                    const batch_reference& reference) {
-    if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
-      throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
-                        shape_text(changed.rows(), changed.cols())};
-    contribution sum{0, 0};
-    for (const std::size_t position : reference.rows) {
-      const auto r = static_cast<Eigen::Index>(position);
-      const double size = untouched.row(r).cast<double>().squaredNorm();
-      if (size == 0) continue;
-      sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
-      sum.weight += 1;
-    }
-    if (!std::isfinite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
-    return sum;
   }
 
   /// Is the damage quadratic in the perturbation? The most damaging calibration is run with half and with twice the energy.
