@@ -37,7 +37,7 @@ def bounds(times, instruction_set):
             yield f"kl_alone/{shape}", full, max(0.8, 1.25 * times[read] / times[full])
         for peer in ["plain_kl", "eigen_kl", "torch_kl", "numkong_kl", "numpy_kl"]:
             yield full, f"{peer}/{shape}", 1.0
-    # Where memcpy need not read what it overwrites, these loops say what is possible: a copy that does nothing else.
+    # What is possible on this machine: loops that do nothing but read or copy, with ordinary and with streaming stores.
     for floor in ["read_only", "copy", "copy_streaming"]:
         yield f"{floor}/{LARGE}", f"memcpy/{LARGE}", None
     for bits in [4, 8]:

@@ -75,8 +75,7 @@ weight_error eigen_round_trip(const klens::matrix<float>& from, klens::matrix<fl
   return error;
 }
 
-/// The floors: what it costs to read a matrix, and to copy it with one's own loop instead of the library's memcpy, which on some
-/// processors need not read what it overwrites.
+/// The floors: what it costs to read a matrix, and to copy it with a loop of one's own.
 float read_only(const klens::matrix<float>& from) {
   using vector = klens::detail::batch<float>;
   vector sums[2] = {vector(0.0f), vector(0.0f)};
