@@ -14,7 +14,7 @@ install_missing "${build_packages[@]}" libbenchmark-dev python3 || exit
 options=(--benchmark_repetitions=7 --benchmark_min_time=0.03 --benchmark_enable_random_interleaving=true
   --benchmark_report_aggregates_only=true --benchmark_format=json)
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-file=benchmarks/results/$(tr -cs 'A-Za-z0-9' '-' <<<"${model:-$(uname -m)}" | tr 'A-Z' 'a-z' | sed 's/^-//;s/-$//').txt
+file=benchmarks/results/$(tr -cs 'A-Za-z0-9' '-' <<<"${model:-$(uname -m)}" | tr '[:upper:]' '[:lower:]' | sed 's/^-//;s/-$//').txt
 
 # measure INSTRUCTION_SET [CMAKE ARGUMENT...]: builds both programs in a folder of their own, runs them, prints the table.
 measure() {
