@@ -99,9 +99,10 @@ TEST_CASE("selective_scan: any number of channels, states and positions, as the 
 }
 
 TEST_CASE("state_space_scan: heads of any width, also several in one vector") {
-  for (const auto& [heads, head_width] :
+  for (const auto& shape :
        std::vector<std::pair<Eigen::Index, Eigen::Index>>{{1, 1}, {1, 16}, {2, 3}, {3, 5}, {5, 8}, {7, 1}, {2, 20}, {3, 32}})
     for (const Eigen::Index states : {1, 4, 7, 16, 21}) {
+      const Eigen::Index heads = shape.first, head_width = shape.second;
       const Eigen::Index length = 1 + (heads * head_width * states) % 70, channels = heads * head_width;
       INFO(heads, " heads of ", head_width, ", ", states, " states, ", length, " positions");
       const auto seed = static_cast<unsigned>(1000 * heads + 10 * head_width + states);

@@ -248,13 +248,16 @@ TEST_CASE(
                  {"use_bias", true},
                  {"use_conv_bias", false},
                  {"vocab_size", 96}}}};
-  for (const auto& [type, fields] : types) {
+  for (const auto& each : types) {
+    const std::string type = each.folder;
     const hybrid::model before = hybrid::model::load(golden / type);
     const std::vector<std::int32_t> tokens = support::some_tokens(before, 20);
     const klens::matrix<float> logits = support::forward(before, tokens, 1);
-    for (const auto& [field, value] : fields.items()) {
+    for (const auto& item : each.fields.items()) {
+      const std::string field = item.key();
+      const nlohmann::json& value = item.value();
       INFO(type, " ", field);
-      const changed_folder folder(golden / type, [&, &field = field, &value = value](nlohmann::json& config) {
+      const changed_folder folder(golden / type, [&](nlohmann::json& config) {
         if (field == "rope_theta") config.erase("rope_parameters");  // where newer files keep it
         config[field] = value;
       });
@@ -274,14 +277,16 @@ TEST_CASE("config: fields of training, kernels and chunks change no bit") {
       {"mamba",
        {{"residual_in_fp32", false}, {"expand", 3}, {"time_step_min", 0.5}, {"time_step_scale", 2}, {"use_mambapy", true}}},
       {"mamba2", {{"chunk_size", 3}, {"residual_in_fp32", false}, {"time_step_max", 9}, {"time_step_rank", 5}}}};
-  for (const auto& [type, fields] : types) {
+  for (const auto& each : types) {
+    const std::string type = each.first;
     const hybrid::model before = hybrid::model::load(golden / type);
     const std::vector<std::int32_t> tokens = support::some_tokens(before, 20);
     const klens::matrix<float> logits = support::forward(before, tokens, 1);
-    for (const auto& [field, value] : fields.items()) {
+    for (const auto& item : each.second.items()) {
+      const std::string field = item.key();
+      const nlohmann::json& value = item.value();
       INFO(type, " ", field);
-      const changed_folder folder(golden / type,
-                                  [&, &field = field, &value = value](nlohmann::json& config) { config[field] = value; });
+      const changed_folder folder(golden / type, [&](nlohmann::json& config) { config[field] = value; });
       CHECK(support::forward(hybrid::model::load(folder.path()), tokens, 1) == logits);
     }
   }

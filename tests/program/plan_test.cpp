@@ -202,7 +202,7 @@ TEST_CASE("klens plan: layers that belong together share a scheme, and rules cha
     const std::string block = once.layers[i].layer.substr(0, 15);
     if (block == once.layers[i - 1].layer.substr(0, 15)) changes[block] += once.layers[i].scheme != once.layers[i - 1].scheme;
   }
-  for (const auto& [block, count] : changes) CHECK_MESSAGE(count <= 1, block);
+  for (const auto& block : changes) CHECK_MESSAGE(block.second <= 1, block.first);
 }
 
 TEST_CASE("klens plan: pins hold, and what is excluded counts nowhere") {

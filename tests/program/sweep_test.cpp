@@ -47,7 +47,7 @@ TEST_CASE("klens sweep: ten budgets for each allocator and metric, the front mar
       exact[{"kl", each.at("budget_bytes")}] = each.at("predicted").at("kl");
   }
   CHECK(budgets.size() == 4 * 5);
-  for (const auto& [curve, sizes] : budgets) CHECK_MESSAGE(sizes.size() == 10, curve.first << " by " << curve.second);
+  for (const auto& curve : budgets) CHECK_MESSAGE(curve.second.size() == 10, curve.first.first << " by " << curve.first.second);
   CHECK(points.size() == 4 * 5 * 10 + 3);  // and uniform fp16, int4-g32, int8-channel
   for (const nlohmann::json& each : points) {
     if (each.at("allocator") == "uniform") continue;  // may give layers that share here schemes of their own
