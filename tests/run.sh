@@ -94,7 +94,7 @@ stage_headers() {
 }
 stage_meson() {
   local status=0 way prefix=$root/build/meson-prefix
-  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror --unity on --unity-size 100 --optimization 1 -D native=false || return
+  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror --unity on --unity-size 100 -D native=false || return
   ninja -C build/meson -j "$(nproc)" -k 0 || status=1
   meson test -C build/meson --no-rebuild --print-errorlogs || status=1
   rm -rf "$prefix"
