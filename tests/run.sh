@@ -4,7 +4,7 @@
 #   bash tests/run.sh            what continuous integration runs each time
 #     format      clang-format leaves the sources as they are
 #     release     g++ for this machine, CMake: every test; the package, and projects that use it
-#     meson       clang for plain x86-64, Meson: every test; its package, and projects that use it
+#     meson       clang for this machine, Meson: every test; its package, and projects that use it
 #     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
 #     headers     clang, newest xsimd (14): each header compiles alone
 #   bash tests/run.sh --all      these as well
@@ -94,7 +94,7 @@ stage_headers() {
 }
 stage_meson() {
   local status=0 way prefix=$root/build/meson-prefix
-  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror --unity on --unity-size 100 -D native=false || return
+  [[ -e build/meson/build.ninja ]] || CXX=clang++-14 meson setup build/meson --werror --unity on --unity-size 100 || return
   ninja -C build/meson -j "$(nproc)" -k 0 || status=1
   meson test -C build/meson --no-rebuild --print-errorlogs || status=1
   rm -rf "$prefix"

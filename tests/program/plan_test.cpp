@@ -359,7 +359,8 @@ TEST_CASE("klens plan: the parts of fused projections are packed under a scheme 
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   const klens::plan plan = klens::read_plan(folder / "plan.json");
   std::uint64_t bytes = 0;
-  for (const klens::stored_tensor& each : klens::safetensors{folder / "packed" / "model.safetensors"}.tensors())
+  const klens::safetensors packed{folder / "packed" / "model.safetensors"};
+  for (const klens::stored_tensor& each : packed.tensors())
     if (each.dtype == "U8") bytes += each.bytes.size();
   CHECK(bytes == plan.bytes);
   const auto evaluated =

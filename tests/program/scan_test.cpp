@@ -106,7 +106,8 @@ TEST_CASE("--positions: fewer positions, drawn from all sequences") {
   const auto result = run_klens(common + "--sequences 4 --schemes int8-channel --layers x_proj --positions 20 --output '" +
                                 file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-  for (const nlohmann::json& each : json_of(file).at("candidates")) CHECK(each.at("positions") == 20);
+  const nlohmann::json scores = json_of(file);
+  for (const nlohmann::json& each : scores.at("candidates")) CHECK(each.at("positions") == 20);
 }
 
 TEST_CASE("--split-fused and --include-small: parts of fused projections, and what is kept otherwise") {
