@@ -5,9 +5,9 @@
 #     format      clang-format leaves the sources as they are
 #     release     g++ for this machine, CMake: every test; the package, and projects that use it
 #     meson       clang for this machine, Meson: every test; its package, and projects that use it
-#     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
 #     headers     clang, newest xsimd (14): each header compiles alone
 #   bash tests/run.sh --all      these as well
+#     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
 #     xsimd14     g++ for this machine, newest xsimd: the tests of the kernels
 #     aarch64     cross g++, NEON under qemu: the tests of the kernels
 #     clang       clang for this machine, CMake: every test
@@ -22,8 +22,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 cd -- "$root" || exit
 source scripts/setup.sh
 
-usual=(format release meson sanitizers headers)
-further=(xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports)
+usual=(format release meson headers)
+further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
