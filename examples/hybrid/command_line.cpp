@@ -1,38 +1,15 @@
 #include "command_line.hpp"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "plan_export.hpp"
 
 namespace {
 
-constexpr int exit_bad_input = 2;
-constexpr int exit_interrupted = 130;  // as shells say of SIGINT
-
-void add_run_options(CLI::App& command, hybrid::run_arguments& run, const char* tokens = "--tokens") {
-  run.threads = std::max(1u, std::thread::hardware_concurrency());
-  command.add_option("MODEL", run.model, "folder in Hugging Face format: config.json and safetensors")->required();
-  command.add_option(tokens, run.tokens.file, "safetensors with input_ids, [n] or [batch, length]")->required();
-  command.add_option("--sequences", run.tokens.sequences, "how many sequences");
-  command.add_option("--length", run.tokens.length, "tokens in a sequence");
-  command.add_option("--first", run.tokens.first, "tokens of the file to skip")->capture_default_str();
-  command.add_option("--threads", run.threads, "results do not depend on it")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  command
-      .add_option("--batch", run.batch,
-                  "sequences that go through the model together; scores do not depend on it, but for --stop, which looks after "
-                  "each batch (default: 4, with --stop 2)")
-      ->check(CLI::Range(1, 1 << 20));
-}
+constexpr const char* model_folder = "folder in Hugging Face format: config.json and safetensors";
 
 void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::uint64_t& seed, hybrid::plan_rules& rules) {
   command.add_option("--scores", scores, "scores.json of klens rank")->required();
@@ -51,59 +28,24 @@ void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::u
   command.add_flag("--one-change", rules.one_change, "the scheme changes at most once on the way through a block");
 }
 
-// The first line of a message: errors are one line, whatever a library below put into it.
-std::string one_line(std::string message) {
-  message.erase(std::min(message.find('\n'), message.size()));
-  return message;
-}
-
 }  // namespace
 
 int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
-  CLI::App app{"klens ranks the layers of a language model by what quantization does to its output: forward passes alone"};
+  CLI::App app{"klens ranks the layers of a language model by what quantization does to its output: forward passes alone",
+               "klens"};
   app.set_version_flag("--version", "klens " KLENS_VERSION);
   app.require_subcommand(1);
 
   hybrid::rank_arguments rank;
-  CLI::App& rank_command = *app.add_subcommand("rank", "score every layer under every scheme, worst first");
-  add_run_options(rank_command, rank.run);
-  rank_command.add_option("--schemes", rank.schemes, "ways to store a layer, with commas between them")->capture_default_str();
-  const CLI::Option& metrics =
-      *rank_command.add_option("--metrics", rank.metrics, "with commas between them; --method local and refine know kl only")
-           ->capture_default_str();
-  rank_command.add_option("--sort", rank.sort, "the metric to rank by")->capture_default_str();
-  rank_command.add_option("--layers", rank.layers, "only layers in whose names this regular expression is found");
-  rank_command.add_option("--output", rank.output, "write scores.json here");
-  rank_command.add_option("--stop", rank.stop, "exhaustive, top:K, split:SHARE, order:TAU, budget:FORWARDS or budget:SECONDSs")
-      ->capture_default_str();
-  rank_command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")
-      ->capture_default_str();
-  rank_command.add_option("--positions", rank.positions, "measure at so many positions drawn across all sequences; 0: at all");
-  rank_command.add_option("--seed", rank.seed, "of that draw, and of the tokens that --method local looks at")
-      ->capture_default_str();
-  rank_command.add_option("--from", rank.from, "reference: quantize one layer; quantized: also quantize all and restore one")
-      ->check(CLI::IsMember({"reference", "quantized"}))
-      ->capture_default_str();
-  rank_command
-      .add_option("--method", rank.method,
-                  "exact: measure every candidate; local: predict kl from what each does to its own stage, for about one "
-                  "forward in all; refine: local, then measure what it leaves open under --stop")
-      ->check(CLI::IsMember({"exact", "local", "refine"}))
-      ->capture_default_str();
-  rank_command.add_option("--checkpoint", rank.checkpoint,
-                          "written after every batch; a scan that finds its own goes on from there");
+  bool interrupted = false;
+  CLI::App& rank_command = hybrid::add_rank_command(app, rank, model_folder, rank_with, interrupted);
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
-  int exit_code = 0;
-  rank_command.callback([&] {
-    if (rank.method != "exact" && metrics.count() == 0) rank.metrics = "kl";
-    exit_code = rank_with(rank) ? 0 : exit_interrupted;
-  });
 
   hybrid::validate_arguments validate;
   CLI::App& validate_command =
       *app.add_subcommand("validate", "does each metric order the layers as perplexity on held-out tokens does?");
-  add_run_options(validate_command, validate.rank.run);
+  hybrid::add_run_options(validate_command, validate.rank.run, model_folder);
   validate_command.add_option("--held-out", validate.held_out.file, "the same for the tokens that perplexity is measured on")
       ->required();
   validate_command.add_option("--held-out-sequences", validate.held_out.sequences, "how many of them (default: all)");
@@ -124,24 +66,24 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   validate_command.add_option("--seed", validate.seed, "of the resamples")->capture_default_str();
   validate_command.add_flag("--ablations", validate.ablations,
                             "also how agreement depends on calibration tokens, scheme and direction of KL");
-  validate_command.callback([&] { exit_code = hybrid::validate(validate) ? 0 : exit_interrupted; });
+  validate_command.callback([&] { interrupted = !hybrid::validate(validate); });
 
   hybrid::run_arguments evaluate;
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
-  add_run_options(evaluate_command, evaluate);
+  hybrid::add_run_options(evaluate_command, evaluate, model_folder);
   evaluate_command.callback([&] { hybrid::evaluate(evaluate); });
 
   hybrid::run_arguments logits;
   std::filesystem::path logits_output;
   CLI::App& logits_command = *app.add_subcommand("logits", "write the logits of the tokens: f32 [batch, length, vocabulary]");
-  add_run_options(logits_command, logits);
+  hybrid::add_run_options(logits_command, logits, model_folder);
   logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
   logits_command.callback([&] { hybrid::logits(logits, logits_output); });
 
   hybrid::plan_arguments plan;
   CLI::App& plan_command =
       *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
-  add_run_options(plan_command, plan.run, "--held-out");
+  hybrid::add_run_options(plan_command, plan.run, model_folder, "--held-out");
   add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
   plan_command.add_option("--budget", plan.budget,
                           "of all planned layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes");
@@ -169,7 +111,7 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   hybrid::sweep_arguments sweep;
   CLI::App& sweep_command = *app.add_subcommand(
       "sweep", "plans from the smallest size to the largest, by several metrics, measured on held-out tokens");
-  add_run_options(sweep_command, sweep.run, "--held-out");
+  hybrid::add_run_options(sweep_command, sweep.run, model_folder, "--held-out");
   add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
   sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();
   sweep_command.add_option("--metrics", sweep.metrics, "as plan --metric, with commas between them")
@@ -202,19 +144,5 @@ int hybrid::run_command_line(int argc, char** argv, rank_function rank_with) {
   merge_command.add_option("--sort", merge_sort, "the metric to rank by")->capture_default_str();
   merge_command.callback([&] { hybrid::merge(merge_parts, merge_output, merge_sort); });
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& help_or_version) {
-    return app.exit(help_or_version);
-  } catch (const CLI::ParseError& caught) {
-    std::fprintf(stderr, "klens: %s (klens --help tells more)\n", one_line(caught.what()).c_str());
-    return exit_bad_input;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "klens: out of memory; try a smaller --batch, --length or model\n");
-    return exit_bad_input;
-  } catch (const std::exception& caught) {
-    std::fprintf(stderr, "klens: %s\n", one_line(caught.what()).c_str());
-    return exit_bad_input;
-  }
-  return exit_code;
+  return hybrid::carry_out(app, argc, argv, interrupted);
 }

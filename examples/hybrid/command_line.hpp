@@ -1,10 +1,8 @@
 #pragma once
 
-#include "commands.hpp"
+#include "command_parts.hpp"
 
 namespace hybrid {
-
-using rank_function = bool (*)(const rank_arguments&);
 
 /// Reads the command line, carries the command out, and says on one line of stderr what is wrong where it cannot be. Returns
 /// the exit code: 0; 2 for bad input; 130 after an interrupt.

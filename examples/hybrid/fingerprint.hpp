@@ -47,14 +47,8 @@ class fingerprint_hasher {
   std::uint64_t state_ = 0x6b6c656e73ULL;
 };
 
-/// Of a model's folder: config.json and every safetensors file, by name and content.
-[[nodiscard]] inline std::string fingerprint_of_folder(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator{folder}) {
-    const std::filesystem::path name = entry.path().filename();
-    const bool weights = name.extension() == ".safetensors" && name.string().starts_with("model");
-    if (name == "config.json" || weights) files.push_back(entry.path());
-  }
+/// Of files, by name and content.
+[[nodiscard]] inline std::string fingerprint_of_files(std::vector<std::filesystem::path> files) {
   std::ranges::sort(files);
   fingerprint_hasher hasher;
   std::vector<char> buffer(std::size_t{1} << 20);
@@ -67,6 +61,20 @@ class fingerprint_hasher {
     if (stream.bad()) throw klens::file_error{each.string() + ": cannot be read"};
   }
   return hasher.text();
+}
+
+/// What makes up a model's folder: config.json and every safetensors file of weights.
+[[nodiscard]] inline std::vector<std::filesystem::path> files_of_folder(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator{folder}) {
+    const std::filesystem::path name = entry.path().filename();
+    const bool weights = name.extension() == ".safetensors" && name.string().starts_with("model");
+    if (name == "config.json" || weights) files.push_back(entry.path());
+  }
+  return files;
+}
+[[nodiscard]] inline std::string fingerprint_of_folder(const std::filesystem::path& folder) {
+  return fingerprint_of_files(files_of_folder(folder));
 }
 
 }  // namespace hybrid

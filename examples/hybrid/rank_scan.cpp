@@ -1,226 +1,49 @@
-#include <sys/resource.h>
+#include "rank_scan.hpp"
 
 #include <algorithm>
-#include <csignal>
-#include <cstdio>
-#include <filesystem>
 #include <iterator>
-#include <klens/io/checkpoint.hpp>
-#include <klens/io/json.hpp>
 #include <klens/rank/rank_layers.hpp>
-#include <klens/rank/rank_range.hpp>
-#include <regex>
-#include <string>
 #include <vector>
 
-#include "commands.hpp"
-#include "engine/model.hpp"
 #include "fingerprint.hpp"
 #include "hybrid_forward.hpp"
-#include "rank_report.hpp"
-#include "rank_scan.hpp"
-#include "terminal.hpp"
-#include "token_sketch.hpp"
 
 namespace hybrid {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at <= list.size();) {
-    const std::size_t comma = std::min(list.find(',', at), list.size());
-    parts.push_back(list.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return parts;
-}
-
-std::vector<klens::any_metric> chosen_metrics(const rank_arguments& arguments) {
-  std::vector<klens::any_metric> metrics;
-  for (const std::string& name : split(arguments.metrics)) metrics.push_back(klens::any_metric::parse(name));
-  if (std::ranges::none_of(metrics, [&](const auto& each) { return each.name == arguments.sort; }))
-    throw klens::argument_error{"--sort " + arguments.sort + ": not among --metrics " + arguments.metrics};
-  return metrics;
-}
-
-model load_model(const rank_arguments& arguments) {
-  if (!arguments.output.empty()) klens::atomic_file{arguments.output};  // an unwritable output is better known before the work
-  if (!arguments.checkpoint.empty()) klens::atomic_file{arguments.checkpoint};
-  return model::load(arguments.run.model);
-}
-
-// The layers whose names the pattern is found in.
-std::vector<klens::layer> chosen_layers(model& of, const rank_arguments& arguments) {
-  const std::string& pattern = arguments.layers;
-  std::vector<klens::layer> chosen;
+std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) {
   std::vector<weight> all = of.weights(arguments.split_fused);
   if (arguments.include_small) std::ranges::move(of.small_weights(), std::back_inserter(all));
-  try {
-    const std::regex wanted{pattern};
-    for (const weight& each : all) {
-      if (!std::regex_search(each.name, wanted)) continue;
-      klens::layer& added = chosen.emplace_back(each.name, each.values);
-      added.kind = each.kind;
-      added.stage = each.stage;
-      if (each.tied) {
-        added.note = "tied to the embedding: the perturbation reaches both uses";
-        added.last_stage = of.stages();
-      }
+  std::vector<klens::layer> layers;
+  for (const weight& each : all) {
+    klens::layer& added = layers.emplace_back(each.name, each.values);
+    added.kind = each.kind;
+    added.stage = each.stage;
+    if (each.tied) {
+      added.note = "tied to the embedding: the perturbation reaches both uses";
+      added.last_stage = of.stages();
     }
-  } catch (const std::regex_error& caught) {
-    throw klens::argument_error{"--layers '" + pattern + "' is no regular expression: " + caught.what()};
   }
-  if (chosen.empty()) throw klens::argument_error{"--layers '" + pattern + "' matches no layer; klens layers MODEL lists them"};
-  return chosen;
-}
-
-std::uint64_t peak_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-}
-
-// While it lives, SIGINT ends the scan after the current candidate.
-class interrupt_catcher {
- public:
-  interrupt_catcher() : previous_{std::signal(SIGINT, [](int) { interrupted = 1; })} {}
-  interrupt_catcher(const interrupt_catcher&) = delete;
-  interrupt_catcher& operator=(const interrupt_catcher&) = delete;
-  ~interrupt_catcher() { std::signal(SIGINT, previous_); }
-
- private:
-  void (*previous_)(int);
-};
-
-bool show_progress(progress_line& line, const std::string& phase, const klens::scan_progress& at) {
-  line.show(phase +
-            text("batch %zu/%zu  %zu tokens  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1,
-                 at.batches, at.positions, at.candidate, at.candidates, at.forwards, at.expected_forwards,
-                 duration_text(at.seconds_left).c_str()) +
-            std::string{at.layer});
-  return interrupted == 0;
-}
-
-klens::scan_method method_of(const rank_arguments& arguments) {
-  if (arguments.method == "local") return klens::scan_method::local;
-  return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
-}
-
-token_set chosen_tokens(const rank_arguments& arguments, std::size_t vocabulary) {
-  const token_set all = read_tokens(arguments.run.tokens, vocabulary, 256, 16);
-  return method_of(arguments) == klens::scan_method::exact ? all : in_windows(all, arguments.seed);
-}
-
-// All that a checkpoint must agree with.
-klens::scan_identity identity_of(const rank_arguments& arguments, const token_set& tokens) {
-  return {{"model", fingerprint_of_folder(arguments.run.model)},
-          {"tokens", tokens.fingerprint()},
-          {"schemes", arguments.schemes},
-          {"metrics", arguments.metrics},
-          {"layers", arguments.layers + (arguments.split_fused ? " split" : "") + (arguments.include_small ? " small" : "")},
-          {"batch", std::to_string(arguments.run.sequences_per_batch(arguments.stop != "exhaustive"))},
-          {"stop", arguments.stop},
-          {"confidence", std::to_string(arguments.confidence)},
-          {"sort", arguments.sort},
-          {"positions", std::to_string(arguments.positions)},
-          {"seed", std::to_string(arguments.seed)},
-          {"from", arguments.from}};
+  return layers;
 }
 
 }  // namespace
 
 rank_scan::rank_scan(const rank_arguments& arguments)
-    : arguments_{arguments},
-      schemes_{klens::parse_schemes(arguments.schemes)},
-      metrics_{chosen_metrics(arguments)},
-      stop_{klens::any_stopping_rule::parse(arguments.stop)},
-      model_{load_model(arguments)},
-      tokens_{chosen_tokens(arguments, model_.vocabulary())},
-      layers_{chosen_layers(model_, arguments)} {}
+    : request_{arguments},
+      threads_{arguments.run.threads},
+      model_{model::load(arguments.run.model)},
+      subject_{model_.type(), files_of_folder(arguments.run.model), {}, request_.read_tokens(model_.vocabulary())} {
+  subject_.layers = request_.chosen(layers_of(model_, arguments));
+}
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
                              const std::string& phase) {
-  const klens::scan_method method = method_of(arguments_);
-  const bool may_stop = arguments_.stop != "exhaustive" && method == klens::scan_method::exact;
-  const std::size_t per_batch = arguments_.run.sequences_per_batch(may_stop);
-  hybrid_forward forward{model_, part, per_batch, arguments_.run.threads};
-  progress_line line;
-  klens::rank_options options;
-  options.stop = stop_;
-  options.batches = forward.batches();
-  options.sequence_length = part.length;
-  options.tokens = part.tokens;
-  options.positions = arguments_.positions;
-  options.seed = arguments_.seed;
-  options.threads = arguments_.run.threads;
-  options.confidence = arguments_.confidence;
-  options.rank_by = arguments_.sort;
-  options.noise_floor = noise_floor;
-  options.method = method;
-  constexpr std::size_t share_for_local = 16, least_for_local = 4;  // of the sequences, and in number
-  const std::size_t looked_at = std::max(part.sequences / share_for_local, least_for_local);
-  options.local.batches = (looked_at + per_batch - 1) / per_batch;
-  options.progress = [&](const klens::scan_progress& at) { return show_progress(line, phase, at); };
-  interrupt_catcher catcher;
-  if (arguments_.from == "quantized") {
-    if (!checkpoint.empty()) throw klens::argument_error{"--checkpoint: not together with --from quantized"};
-    if (method != klens::scan_method::exact) throw klens::argument_error{"--from quantized: only with --method exact"};
-    return run_both_ways(forward, options);
-  }
-  klens::scan_checkpoint taken_up;
-  const klens::scan_identity identity = checkpoint.empty() ? klens::scan_identity{} : identity_of(arguments_, part);
-  if (!checkpoint.empty()) {
-    if (std::filesystem::exists(checkpoint)) {
-      taken_up = klens::read_checkpoint(checkpoint, identity);
-      options.resume = &taken_up;
-    }
-    options.checkpoint = [&](const klens::scan_checkpoint& at) { klens::write_checkpoint(checkpoint, identity, at); };
-  }
-  return klens::rank_layers(layers_, forward, schemes_, metrics_, options);
-}
-
-klens::scores rank_scan::run_both_ways(hybrid_forward& forward, klens::rank_options options) {
-  std::vector<klens::any_metric> means;  // what restoring saves is defined for means over positions only
-  std::ranges::copy_if(metrics_, std::back_inserter(means), [](const klens::any_metric& each) { return !each.has_finish(); });
-  klens::scores scores = klens::rank_layers(layers_, forward, schemes_, means, options);
-  if (!scores.complete) return scores;
-  print_ranking(scores, arguments_.sort);
-  options.from = klens::direction::from_quantized;
-  klens::scores restored = klens::rank_layers(layers_, forward, schemes_, means, options);
-  std::printf("\nThe other way round: every layer quantized, one restored. A score is what restoring it saves.\n");
-  for (const klens::whole_score& each : restored.quantized)
-    std::printf("every layer as %s: %s %.4g\n", each.scheme.c_str(), arguments_.sort.c_str(),
-                each.metrics[restored.index_of(arguments_.sort)].mean);
-  for (const klens::scheme& each : schemes_)
-    for (const std::string& layer : klens::ranked_differently(scores, restored, arguments_.sort, each.name()))
-      std::printf("# %s as %s: the two ways rank it differently, beyond their intervals\n", layer.c_str(), each.name().c_str());
-  restored.cost.forwards += scores.cost.forwards;
-  restored.cost.seconds += scores.cost.seconds;
-  return restored;
-}
-
-void rank_scan::report(const klens::scores& scores) const {
-  std::printf("%s: %zu layers, %zu candidates on %zu sequences of %zu tokens (%zu positions)\n", model_.type().c_str(),
-              layers_.size(), scores.candidates.size(), scores.sequences, tokens_.length, scores.positions);
-  std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", scores.reference.nll(), std::exp(scores.reference.nll()));
-  for (std::size_t m = 0; m < scores.noise.size(); ++m)
-    if (scores.metrics[m].name == arguments_.sort)
-      std::printf("noise floor: %.2g %s from rounding alone; scores no better than that mean nothing\n", scores.noise[m].mean,
-                  scores.metrics[m].unit.c_str());
-  print_ranking(scores, arguments_.sort);
-  std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
-              static_cast<double>(peak_bytes()) / 1e6);
-  if (!arguments_.output.empty()) {
-    klens::write_scores(arguments_.output,
-                        {{arguments_.run.model.string(), fingerprint_of_folder(arguments_.run.model),
-                          arguments_.run.tokens.file.string(), tokens_.fingerprint(), tokens_.length,
-                          arguments_.run.tokens.first, peak_bytes(), arguments_.sort, sketch_of(tokens_.tokens)},
-                         scores});
-    std::printf("scores written to %s\n", arguments_.output.c_str());
-  }
-  if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");
+  hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
+  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
+    return klens::rank_layers(subject_.layers, forward, schemes, metrics, options);
+  };
+  return request_.run(subject_, part, measure, {checkpoint, noise_floor, phase});
 }
 
 }  // namespace hybrid
