@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Builds klens-openvino and runs it with the arguments given here; OpenVINO's wheel goes into a virtual environment under build/.
+# Without arguments it ranks the matrices of the shipped IR. With --check it runs the adapter's tests and compares its scores with
+# those of klens on the same model. Only the program writes to stdout.
+set -euo pipefail
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd)
+build=$root/build/openvino
+python=$root/build/openvino-venv/bin/python3
+model=$root/examples/data/wikitext-parallel-2m
+tokens=$root/examples/data/wikitext2-calibration.safetensors
+source "$root/scripts/setup.sh"
+
+install_missing "${build_packages[@]}" python3-venv
+[[ -x $python ]] || python3 -m venv "${python%/bin/python3}" >&2
+if ! "$python" -c 'import openvino' 2>/dev/null; then
+  say "fetching OpenVINO's wheel, once"
+  "$python" -m pip install --quiet openvino==2026.4.1 >&2
+fi
+if [[ ! $build/build.ninja -nt $root/CMakePresets.json ]]; then
+  cmake -S "$root" --preset release -B "$build" -D KLENS_BUILD_TESTS=OFF -D KLENS_BUILD_OPENVINO=ON \
+    -D OpenVINO_DIR="$("$python" -c 'import openvino.utils; print(openvino.utils.get_cmake_path())')" >&2
+fi
+say "building; this takes minutes the first time"
+cmake --build "$build" --target klens_openvino -- --quiet | sed '/^ninja: no work to do/d' >&2
+
+if [[ ${1-} == --check ]]; then
+  cmake --build "$build" --target openvino_test -- --quiet >&2
+  "$build/bin/openvino_test" >&2
+  scan=(--tokens "$tokens" --sequences 4 --length 128 --schemes "int4-g64,int8-channel" --metrics kl)
+  say "ranking the same model by both engines"
+  "$build/bin/klens-openvino" rank "$model/ov/model.xml" "${scan[@]}" --output "$build/openvino-scores.json" >/dev/null
+  "$root/examples/run.sh" rank "$model" "${scan[@]}" --output "$build/klens-scores.json" >/dev/null
+  exec "$python" "$root/examples/openvino/compare_scores.py" "$build/klens-scores.json" "$build/openvino-scores.json"
+fi
+if (($# == 0)); then
+  set -- rank "$model/ov/model.xml" --tokens "$tokens"
+fi
+exec "$build/bin/klens-openvino" "$@"
