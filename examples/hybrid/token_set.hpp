@@ -49,8 +49,7 @@ struct token_set {
   windows.sequences = whole.sequences * from_each;
   std::vector<std::size_t> order(windows.sequences);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  klens::detail::random_stream random{seed};
-  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  klens::detail::random_stream{seed}.shuffle(order);
   for (const std::size_t each : order) {
     const std::size_t first = each / from_each * whole.length + each % from_each * windows.length;
     for (std::size_t t = first; t < first + windows.length; ++t) windows.tokens.push_back(whole.tokens[t]);

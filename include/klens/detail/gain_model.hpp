@@ -37,8 +37,7 @@ class gain_model {
   /// nothing. Of many hundreds a sample stands for all.
   [[nodiscard]] std::vector<std::size_t> design(std::size_t count, std::vector<std::size_t> eligible,
                                                 std::uint64_t seed) const {
-    random_stream random{seed};
-    for (std::size_t i = eligible.size(); i > 1; --i) std::swap(eligible[i - 1], eligible[random.below(i)]);
+    random_stream{seed}.shuffle(eligible);
     eligible.resize(std::min(eligible.size(), sample));
     Eigen::MatrixXd left = covariance(eligible, eligible);
     std::vector<std::size_t> chosen;
@@ -69,6 +68,9 @@ class gain_model {
     const auto n = static_cast<Eigen::Index>(measured_.size());
     const Eigen::Map<const Eigen::VectorXd> gains{log_gains.data(), n};
     center_ = gains.mean();
+    std::vector<std::size_t> all(items_.size());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    with_measured_ = covariance(measured_, all);
     solver_.compute(covariance(measured_, measured_) + noise * Eigen::MatrixXd::Identity(n, n));
     departures_ = gains.array() - center_;
     weights_ = solver_.solve(departures_);
@@ -79,10 +81,10 @@ class gain_model {
   }
 
   /// Of a candidate that was not measured: the log gain, and its standard deviation.
-  [[nodiscard]] double mean(std::size_t item) const { return center_ + covariance({item}, measured_).row(0).dot(weights_); }
+  [[nodiscard]] double mean(std::size_t item) const { return center_ + of(item).dot(weights_); }
   [[nodiscard]] double deviation(std::size_t item) const {
-    const Eigen::VectorXd with = covariance({item}, measured_).row(0).transpose();
-    return scale_ * std::sqrt(std::max(covariance(items_[item], items_[item]) - with.dot(solver_.solve(with)), 0.0));
+    const double explained = of(item).dot(solver_.solve(of(item)));
+    return scale_ * std::sqrt(std::max(covariance(items_[item], items_[item]) - explained, 0.0));
   }
 
   /// One draw of all log gains together, given the measured ones: a draw of the model before them, corrected by what it misses
@@ -93,8 +95,7 @@ class gain_model {
     for (std::size_t i = 0; i < measured_.size(); ++i)
       missed(static_cast<Eigen::Index>(i)) = gains[measured_[i]] + std::sqrt(noise) * random.normal();
     const Eigen::VectorXd correction = solver_.solve(departures_ / scale_ - missed);
-    for (std::size_t i = 0; i < gains.size(); ++i)
-      gains[i] = center_ + scale_ * (gains[i] + covariance({i}, measured_).row(0).dot(correction));
+    for (std::size_t i = 0; i < gains.size(); ++i) gains[i] = center_ + scale_ * (gains[i] + of(i).dot(correction));
     return gains;
   }
 
@@ -107,6 +108,11 @@ class gain_model {
   static constexpr double noise = 0.03 * 0.03;  // of a measured gain: KL and energy are of the same positions
   static constexpr std::size_t sample = 400;
   static constexpr double unbounded_depth = 1e9;
+
+  /// Covariances of a candidate with the measured ones.
+  [[nodiscard]] Eigen::MatrixXd::ConstColXpr of(std::size_t item) const {
+    return with_measured_.col(static_cast<Eigen::Index>(item));
+  }
 
   [[nodiscard]] static double covariance(const gain_item& a, const gain_item& b) {
     const bool same_layer = a.layer == b.layer, same_scheme = a.scheme == b.scheme;
@@ -159,6 +165,7 @@ class gain_model {
 
   std::vector<gain_item> items_;
   std::vector<std::size_t> measured_;
+  Eigen::MatrixXd with_measured_;  // covariances [measured x items]
   Eigen::LLT<Eigen::MatrixXd> solver_;
   Eigen::VectorXd departures_, weights_;
   double center_ = 0;

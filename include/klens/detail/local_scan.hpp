@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <klens/detail/as_staged.hpp>
@@ -60,10 +59,10 @@ class local_scan {
       std::size_t b = 0;
       for (; b < options_.local.batches; ++b) {
         place = "batch " + std::to_string(b);
-        if (!run_batch(b)) return book_.finish(seconds(), false);
+        if (!run_batch(b)) return book_.finish(false);
       }
       place = "the prediction of scores";
-      scores found = book_.finish(seconds(), true);
+      scores found = book_.finish(true);
       scores_.predict(found);
       if (options_.method == scan_method::local) return found;
 
@@ -77,12 +76,12 @@ class local_scan {
         if (!found.complete) break;
       }
       const bool complete = found.complete;
-      found = book_.finish(seconds(), complete);
+      found = book_.finish(complete);
       scores_.predict(found);
       scores_.join(found, refined);
       return found;
     } catch (const std::exception& caught) {
-      throw scan_error{place + ": " + caught.what(), book_.finish(seconds(), false)};
+      throw scan_error{place + ": " + caught.what(), book_.finish(false)};
     }
   }
 
@@ -92,7 +91,6 @@ class local_scan {
 
   // The untouched model on one batch.
   struct batch {
-    std::size_t index = 0;
     stage_entries<state> entries;
     std::map<std::size_t, matrix<float>> exits;  // the residual stream after each stage that has candidates
     batch_reference reference;
@@ -108,16 +106,12 @@ class local_scan {
   [[nodiscard]] bool is_local(const layer& each) { return each.stage < forward_.stages() && each.last_stage <= each.stage; }
 
   bool run_batch(std::size_t index) {
-    batch on{index, {}, {}, {}};
+    batch on;
     staged forward{forward_};
-    state at = forward.begin(index);
-    for (std::size_t stage = 0; stage < forward.stages(); ++stage) {
-      if (wanted_[stage]) on.entries.emplace(stage, at);
-      forward.advance(at, stage);
-      if (wanted_[stage] && !refining()) on.exits.emplace(stage, forward_.residual(at));
-    }
-    on.reference = take_reference(forward, at, book_.sequences_seen(), options_);
-    on.entries.emplace(forward.stages(), std::move(at));
+    on.entries = run_stages(forward, index, wanted_, [&](state& at, std::size_t stage) {
+      if (!refining()) on.exits.emplace(stage, forward_.residual(at));
+    });
+    on.reference = take_reference(forward, on.entries.rbegin()->second, book_.sequences_seen(), options_);
     book_.open_batch(on.reference);
     book_.spend(share_of_forward(forward, 0, on.reference));
     if (options_.noise_floor && index == 0) {
@@ -130,7 +124,7 @@ class local_scan {
     for (std::size_t l = 0; l < layers_.size(); ++l)
       if (!run_layer(l, on)) return false;
     if (index == 0) check_curvature(on);
-    book_.close_batch(seconds());
+    book_.close_batch();
     return true;
   }
 
@@ -148,7 +142,7 @@ class local_scan {
       } catch (const std::exception& caught) {
         throw error_at(perturbed, storage, caught);
       }
-      if (!book_.report(candidate, seconds())) {
+      if (!book_.report(candidate)) {
         guard->restore();
         return false;
       }
@@ -158,7 +152,6 @@ class local_scan {
   }
 
   void run_candidate(std::size_t candidate, const layer& perturbed, const weight_error& error, bool changed, const batch& on) {
-    staged forward{forward_};
     if (!changed) {
       book_.add(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads), outcome::weights_unchanged);
       return;
@@ -166,8 +159,7 @@ class local_scan {
     const std::size_t stage = perturbed.stage;
     state at = on.entries.at(stage);
     if (is_local(perturbed) && !refining()) {
-      forward.advance(at, stage);
-      book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
+      run_stage(at, stage, on);
       const contribution energy = relative_energy(forward_.residual(at), on.exits.at(stage), on.reference);
       scores_.add_energy(candidate, energy);
       if (!scores_.is_calibration(candidate)) {
@@ -178,13 +170,25 @@ class local_scan {
         enter(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads));
         return;
       }
-      run_on(forward, at, stage + 1);
-      book_.spend(share_of_forward(forward, stage + 1, on.reference));
+      enter(candidate, error, damage_from(at, stage + 1, on));
     } else {
-      run_on(forward, at, stage);
-      book_.spend(share_of_forward(forward, stage, on.reference));
+      enter(candidate, error, damage_from(at, stage, on));
     }
-    enter(candidate, error, compare_batch(forward, at, on.reference, metrics_, options_.threads));
+  }
+
+  /// Runs one stage, and counts it.
+  void run_stage(state& at, std::size_t stage, const batch& on) {
+    staged forward{forward_};
+    forward.advance(at, stage);
+    book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
+  }
+
+  /// Runs all from a stage on, counts it, and compares.
+  [[nodiscard]] batch_damage damage_from(state& at, std::size_t stage, const batch& on) {
+    staged forward{forward_};
+    run_on(forward, at, stage);
+    book_.spend(share_of_forward(forward, stage, on.reference));
+    return compare_batch(forward, at, on.reference, metrics_, options_.threads);
   }
 
   void enter(std::size_t candidate, const weight_error& error, const batch_damage& damage) {
@@ -197,36 +201,25 @@ class local_scan {
   void check_curvature(const batch& on) {
     const std::optional<std::size_t> probe = scores_.worst_calibration();
     if (!probe) return;
-    std::size_t l = 0;
-    while (std::ranges::find(book_.candidates_of(l), *probe) == book_.candidates_of(l).end()) ++l;
-    layer& perturbed = layers_[l];
+    layer& perturbed = layers_[scores_.layer_of(*probe)];
     const std::size_t stage = perturbed.stage;
-    staged forward{forward_};
     state at = on.entries.at(stage);
     {
       weight_guard guard{perturbed};
       (void)guard.perturb(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
-      forward.advance(at, stage);
+      run_stage(at, stage, on);
       guard.restore();
     }
-    book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
     const auto kl_at = [&](float energy) {
       state probed = at;
       matrix_ref<float> residual = forward_.residual(probed);
       const matrix<float>& untouched = on.exits.at(stage);
       residual = untouched + std::sqrt(energy) * (residual - untouched);
-      run_on(forward, probed, stage + 1);
-      book_.spend(share_of_forward(forward, stage + 1, on.reference));
       double total = 0;
-      for (const auto& sequence : compare_batch(forward, probed, on.reference, metrics_, options_.threads).sums)
-        total += sequence.front().total.value;
+      for (const auto& sequence : damage_from(probed, stage + 1, on).sums) total += sequence.front().total.value;
       return total;
     };
     scores_.set_curvature(kl_at(0.5f), kl_at(2.0f));
-  }
-
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
 
   std::span<layer> layers_;
@@ -240,7 +233,6 @@ class local_scan {
   local_scores scores_;
   std::vector<std::size_t> contested_;                         // those that the current batch is for, while refining
   std::map<std::size_t, std::vector<contribution>> measured_;  // on the current batch
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace klens::detail

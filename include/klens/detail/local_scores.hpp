@@ -41,6 +41,7 @@ class local_scores {
     seed_ = seed;
   }
   [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
+  [[nodiscard]] std::size_t layer_of(std::size_t candidate) const { return items_[candidate].layer; }
   [[nodiscard]] bool is_calibration(std::size_t candidate) const { return all_[candidate].is_calibration; }
 
   void add_energy(std::size_t candidate, contribution energy) {

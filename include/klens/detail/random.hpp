@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <numbers>
+#include <utility>
+#include <vector>
 
 namespace klens::detail {
 
@@ -26,6 +28,12 @@ class random_stream {
   [[nodiscard]] double normal() noexcept {
     const double length = std::sqrt(-2 * std::log(1 - uniform()));
     return length * std::cos(2 * std::numbers::pi * uniform());
+  }
+
+  /// Puts them in a random order (R. A. Fisher and F. Yates, 1938).
+  template <class Value>
+  void shuffle(std::vector<Value>& values) noexcept {
+    for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[below(i)]);
   }
 
  private:

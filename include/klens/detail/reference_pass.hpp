@@ -18,15 +18,22 @@ namespace klens::detail {
 template <class State>
 using stage_entries = std::map<std::size_t, State>;
 
+struct ignore_exits {
+  template <class State>
+  void operator()(State&, std::size_t) const noexcept {}
+};
+
 /// Runs a batch through all stages and keeps the state at the entry of every wanted one; stages() stands for the head and is
-/// always kept: the last one returned, from which logits are taken.
-template <class Staged>
-[[nodiscard]] auto run_stages(Staged& forward, std::size_t batch, const std::vector<bool>& wanted) {
+/// always kept: the last one returned, from which logits are taken. at_exit(state, stage) sees the states after wanted stages.
+template <class Staged, class Observer = ignore_exits>
+[[nodiscard]] auto run_stages(Staged& forward, std::size_t batch, const std::vector<bool>& wanted,
+                              const Observer& at_exit = {}) {
   auto state = forward.begin(batch);
   stage_entries<decltype(state)> entries;
   for (std::size_t stage = 0; stage < forward.stages(); ++stage) {
     if (wanted[stage]) entries.emplace(stage, state);
     forward.advance(state, stage);
+    if (wanted[stage]) at_exit(state, stage);
   }
   entries.emplace(forward.stages(), std::move(state));
   return entries;

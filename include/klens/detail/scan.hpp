@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <deque>
@@ -53,13 +52,13 @@ class scan {
     try {
       while (book_.batches_done() < options_.batches && book_.alive() > 0) {
         place = "batch " + std::to_string(book_.batches_done());
-        if (!run_batch()) return book_.finish(seconds(), false);
-        book_.close_batch(seconds());
+        if (!run_batch()) return book_.finish(false);
+        book_.close_batch();
       }
     } catch (const std::exception& caught) {
-      throw scan_error{place + ": " + caught.what(), book_.finish(seconds(), false)};
+      throw scan_error{place + ": " + caught.what(), book_.finish(false)};
     }
-    return book_.finish(seconds(), true);
+    return book_.finish(true);
   }
 
  private:
@@ -219,11 +218,7 @@ class scan {
     const std::lock_guard lock{guard_book_};
     book_.spend(forwards);
     book_.add(candidate, error, damage, result);
-    return book_.report(candidate, seconds());
-  }
-
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    return book_.report(candidate);
   }
 
   std::span<const worker<Forward>> workers_;
@@ -233,7 +228,6 @@ class scan {
   scan_book book_;
   std::vector<bool> wanted_;
   std::mutex guard_book_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace klens::detail

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <klens/detail/compare_batch.hpp>
+#include <klens/detail/next_tokens.hpp>
 #include <klens/detail/settle_places.hpp>
 #include <klens/detail/summarize.hpp>
 #include <klens/error.hpp>
@@ -55,7 +57,10 @@ class scan_book {
   void open_batch(batch_reference& reference) {
     first_row_ = result_.positions;
     sequences_before_ = result_.sequences;
-    add_next_tokens(reference);
+    if (!options_->tokens.empty()) {
+      const std::vector<contribution> nll = take_next_tokens(reference, options_->tokens, first_row_);
+      result_.reference.nll_by_sequence.insert(result_.reference.nll_by_sequence.end(), nll.begin(), nll.end());
+    }
     result_.positions += reference.sequences * reference.length;
     result_.sequences += reference.sequences;
     measured_in_batch_ = reference.rows.size();
@@ -106,7 +111,7 @@ class scan_book {
   }
 
   /// Tells the caller; false: it wants to stop.
-  [[nodiscard]] bool report(std::size_t candidate, double seconds) const {
+  [[nodiscard]] bool report(std::size_t candidate) const {
     if (!options_->progress) return true;
     const layer_score& each = result_.candidates[candidate];
     const double done = static_cast<double>(done_in_batch_) / static_cast<double>(alive_in_batch_);
@@ -114,12 +119,12 @@ class scan_book {
     const double in_batch = (spent_ - spent_before_batch_) / done;
     const double expected = forwards(spent_ + in_batch * batches_left);
     return options_->progress({batches_done_, batches_expected_, done_in_batch_, alive_in_batch_, each.layer, each.scheme,
-                               result_.positions, forwards(spent_), expected, seconds,
-                               seconds * (expected / forwards(spent_) - 1)});
+                               result_.positions, forwards(spent_), expected, seconds(),
+                               seconds() * (expected / forwards(spent_) - 1)});
   }
 
   /// Ends a batch: candidates whose place is settled leave.
-  void close_batch(double seconds) {
+  void close_batch() {
     ++batches_done_;
     look at;
     at.confidence = options_->confidence;
@@ -127,15 +132,15 @@ class scan_book {
     at.sequences_before = sequences_before_;
     at.sequences_in_all = options_->sequence_length ? options_->tokens.size() / options_->sequence_length : 0;
     at.forwards = forwards(spent_);
-    at.seconds = seconds;
+    at.seconds = seconds();
     settle_places(result_, (*metrics_)[rank_by_], rank_by_, options_->stop, at);
     if (options_->checkpoint) options_->checkpoint({result_, batches_done_, spent_});
   }
 
   /// The result so far, with means and intervals.
-  [[nodiscard]] scores finish(double seconds, bool complete) const {
+  [[nodiscard]] scores finish(bool complete) const {
     scores done = result_;
-    done.cost = {forwards(spent_), seconds};
+    done.cost = {forwards(spent_), seconds()};
     done.complete = complete;
     const bool savings = options_->from == direction::from_quantized;
     for (std::size_t m = 0; m < metrics_->size(); ++m) {
@@ -202,30 +207,6 @@ class scan_book {
     spent_ = from.spent;
   }
 
-  void add_next_tokens(batch_reference& reference) {
-    if (options_->tokens.empty()) return;
-    if (first_row_ + reference.sequences * reference.length > options_->tokens.size())
-      throw shape_error{"options.tokens has " + std::to_string(options_->tokens.size()) +
-                        " tokens, the forward gave at least " +
-                        std::to_string(first_row_ + reference.sequences * reference.length) + " positions"};
-    std::vector<contribution> nll(reference.sequences, contribution{0, 0});
-    for (std::size_t at = 0; at < reference.rows.size(); ++at) {
-      const std::size_t here = reference.rows[at];
-      reference.next.push_back(-1);
-      if ((here + 1) % reference.length == 0) continue;
-      const std::int32_t token = options_->tokens[first_row_ + here + 1];
-      if (token < 0 || token >= reference.logits.cols())
-        throw argument_error{"token " + std::to_string(token) + " at " + std::to_string(first_row_ + here + 1) +
-                             " is outside the vocabulary of " + std::to_string(reference.logits.cols())};
-      reference.next.back() = token;
-      contribution& sum = nll[here / reference.length];
-      sum.value +=
-          reference.known[at].log_sum_exp - static_cast<double>(reference.logits(static_cast<Eigen::Index>(at), token));
-      sum.weight += 1;
-    }
-    result_.reference.nll_by_sequence.insert(result_.reference.nll_by_sequence.end(), nll.begin(), nll.end());
-  }
-
   void add_sequences(const batch_damage& damage, std::vector<metric_score>& scores_of_metrics) const {
     for (const std::vector<metric_sums>& sequence : damage.sums)
       for (std::size_t m = 0; m < sequence.size(); ++m) {
@@ -233,6 +214,10 @@ class scan_book {
         score.by_sequence.push_back(sequence[m].total);
         take_worst((*metrics_)[m], score, sequence[m].worst, sequence[m].worst_row + first_row_);
       }
+  }
+
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
 
   /// Work as whole forwards over the calibration set; without tokens its size is guessed from the batches seen.
@@ -244,6 +229,7 @@ class scan_book {
     return all > 0 ? spent / all : 0;
   }
 
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   const std::vector<any_metric>* metrics_;
   const rank_options* options_;
   scores result_;
