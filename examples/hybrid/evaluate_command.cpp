@@ -26,18 +26,14 @@ void evaluate(const run_arguments& arguments) {
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   std::vector<double> nll_of_sequence;
   for (std::size_t batch = 0; batch < forward.batches(); ++batch) {
-    auto at = forward.begin(batch);
-    for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(at, stage);
+    const state at = forward.end(batch);
     std::vector<double> sums(at.sequences, 0.0);
     klens::detail::parallel_for(arguments.threads, at.sequences, [&](std::size_t s) {
       std::vector<std::size_t> rows(at.length - 1);
       std::iota(rows.begin(), rows.end(), s * at.length);
       const klens::matrix<float> logits = forward.logits(at, rows);
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        const auto row = klens::row(logits, static_cast<Eigen::Index>(i));
-        sums[s] += klens::describe_reference(row).log_sum_exp -
-                   static_cast<double>(row[static_cast<std::size_t>(at.tokens[rows[i] + 1])]);
-      }
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        sums[s] += next_token_nll(klens::row(logits, static_cast<Eigen::Index>(i)), at.tokens[rows[i] + 1]);
     });
     nll_of_sequence.insert(nll_of_sequence.end(), sums.begin(), sums.end());
     const double done = static_cast<double>(batch + 1) / static_cast<double>(forward.batches());

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <klens/concepts.hpp>
 #include <klens/matrix.hpp>
+#include <klens/metric/compare_rows.hpp>
 #include <span>
 
 #include "engine/model.hpp"
@@ -25,6 +27,12 @@ class hybrid_forward {
     return model_->begin(std::span(tokens_->tokens).subspan(first * tokens_->length, count * tokens_->length), count,
                          tokens_->length);
   }
+  /// The state of a batch after all stages: what the head reads.
+  [[nodiscard]] state end(std::size_t batch) const {
+    state at = begin(batch);
+    for (std::size_t stage = 0; stage < stages(); ++stage) advance(at, stage);
+    return at;
+  }
   void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads_); }
   [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads_); }
 
@@ -45,5 +53,10 @@ class hybrid_forward {
   std::size_t threads_;
 };
 static_assert(klens::positioned_forward<hybrid_forward> && klens::residual_forward<hybrid_forward>);
+
+/// -ln P(token) by a row of logits, in nats.
+[[nodiscard]] inline double next_token_nll(std::span<const float> logits, std::int32_t token) {
+  return klens::describe_reference(logits).log_sum_exp - static_cast<double>(logits[static_cast<std::size_t>(token)]);
+}
 
 }  // namespace hybrid

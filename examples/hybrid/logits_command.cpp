@@ -21,9 +21,7 @@ void logits(const run_arguments& arguments, const std::filesystem::path& output)
   file.write(klens::safetensors_header(announced));
   progress_line line;
   for (std::size_t batch = 0; batch < forward.batches(); ++batch) {  // never more than a batch in memory
-    auto at = forward.begin(batch);
-    for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(at, stage);
-    const klens::matrix<float> values = forward.logits(at);
+    const klens::matrix<float> values = forward.logits(forward.end(batch));
     file.write(std::as_bytes(std::span(values.data(), static_cast<std::size_t>(values.size()))));
     line.show(text("batch %zu/%zu", batch + 1, forward.batches()));
   }

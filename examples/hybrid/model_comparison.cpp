@@ -39,12 +39,6 @@ class applied_schemes {
   bool changed_ = false;
 };
 
-klens::matrix<float> logits_of(const hybrid_forward& forward, std::size_t batch) {
-  auto at = forward.begin(batch);
-  for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(at, stage);
-  return forward.logits(at);
-}
-
 void add_batch(measured_version& to, const klens::matrix<float>& reference, const klens::matrix<float>& observed,
                std::span<const std::int32_t> tokens, std::size_t length, std::size_t threads) {
   const auto [kl, top1] = klens::measure(reference, observed, {.threads = threads}, klens::kl{}, klens::top1{});
@@ -53,9 +47,7 @@ void add_batch(measured_version& to, const klens::matrix<float>& reference, cons
   for (std::size_t first = 0; first < tokens.size(); first += length) {
     klens::contribution& sum = to.nll_by_sequence.emplace_back(0.0, 0.0);
     for (std::size_t t = first; t + 1 < first + length; ++t) {
-      const auto row = klens::row(observed, static_cast<Eigen::Index>(t));
-      sum.value +=
-          klens::describe_reference(row).log_sum_exp - static_cast<double>(row[static_cast<std::size_t>(tokens[t + 1])]);
+      sum.value += next_token_nll(klens::row(observed, static_cast<Eigen::Index>(t)), tokens[t + 1]);
       sum.weight += 1;
     }
   }
@@ -85,15 +77,15 @@ std::vector<measured_version> measure_versions(const model& of, std::vector<klen
   progress_line line;
   std::size_t first = 0;
   for (std::size_t batch = 0; batch < forward.batches(); ++batch) {
-    const klens::matrix<float> reference = logits_of(forward, batch);
+    const klens::matrix<float> reference = forward.logits(forward.end(batch));
     const auto rows = static_cast<std::size_t>(reference.rows());
     const std::span<const std::int32_t> own = std::span(tokens.tokens).subspan(first, rows);
     add_batch(measured[0], reference, reference, own, tokens.length, threads);
     for (std::size_t v = 0; v < versions.size(); ++v) {
       line.show(text("measuring: batch %zu/%zu, version %zu/%zu", batch + 1, forward.batches(), v + 1, versions.size()));
       const applied_schemes applied{layers, versions[v]};
-      add_batch(measured[v + 1], reference, applied.changed() ? logits_of(forward, batch) : reference, own, tokens.length,
-                threads);
+      add_batch(measured[v + 1], reference, applied.changed() ? forward.logits(forward.end(batch)) : reference, own,
+                tokens.length, threads);
     }
     first += rows;
   }

@@ -54,13 +54,6 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   return layers;
 }
 
-std::vector<std::string> scored_schemes(const klens::scores& scores) {
-  std::vector<std::string> schemes;
-  for (const klens::layer_score& each : scores.candidates)
-    if (std::ranges::find(schemes, each.scheme) == schemes.end()) schemes.push_back(each.scheme);
-  return schemes;
-}
-
 token_set read_held_out(const token_choice& choice, std::size_t vocabulary, const klens::scores_file& scored) {
   token_set tokens = read_tokens(choice, vocabulary, 256, 64);
   if (tokens.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; use 2 or more"};
@@ -82,9 +75,7 @@ double damage_of(const klens::layer_score& candidate, const std::string& metric,
     return factor *
            std::pow(0.25, 8 * static_cast<double>(candidate.bytes) / static_cast<double>(candidate.rows * candidate.columns));
   const std::size_t m = scores.index_of(metric);
-  const double mean = candidate.metrics[m].mean;
-  if (scores.metrics[m].unit == "dB") return std::pow(10.0, -mean / 10);
-  return scores.metrics[m].higher_is_worse ? mean : 1 - mean;
+  return scores.metrics[m].linear_damage(candidate.metrics[m].mean);
 }
 
 }  // namespace
@@ -93,7 +84,7 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
     : loaded{model::load(run.model)},
       scored{read_scores_of(scores, run.model)},
       layers{layers_as_scored(loaded, scored.result)},
-      schemes{scored_schemes(scored.result)},
+      schemes{scored.result.schemes()},
       held_out{read_held_out(run.tokens, loaded.vocabulary(), scored)},
       run_{run} {}
 

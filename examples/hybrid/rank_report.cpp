@@ -17,12 +17,8 @@ constexpr std::size_t bar_width = 12;
 
 using candidates = std::vector<const klens::layer_score*>;
 
-// Damage on a linear scale that is 0 where nothing is lost: decibels become a ratio of noise to signal, agreement becomes
-// disagreement.
-double linear_damage(const klens::metric_info& metric, double mean) {
-  if (metric.unit == "dB") return std::pow(10.0, -mean / 10);
-  return std::max(0.0, metric.higher_is_worse ? mean : 1 - mean);
-}
+// What bars and shares show; a damage below 0 is noise.
+double shown_damage(const klens::metric_info& metric, double mean) { return std::max(0.0, metric.linear_damage(mean)); }
 
 std::string interval_text(const klens::metric_score& score) {
   return std::isnan(score.low) ? "" : text("%.3g .. %.3g", score.low, score.high);
@@ -56,7 +52,7 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
   const bool early = std::ranges::any_of(ranked, [](const auto* each) { return each->place != klens::standing::open; });
   double most = 0;
   for (const auto* each : ranked)
-    if (says_something(*each)) most = std::max(most, linear_damage(info, each->metrics[metric].mean));
+    if (says_something(*each)) most = std::max(most, shown_damage(info, each->metrics[metric].mean));
 
   const std::vector<std::size_t> beside = side_columns(scores, metric);
   // Perplexities over different sequences are not to be compared, so they are not shown once candidates have left.
@@ -80,7 +76,7 @@ void print_scheme(const klens::scores& scores, const candidates& ranked, std::si
                                    text("%llu", static_cast<unsigned long long>(each->bytes)),
                                    speaks ? text("%.4g", score.mean) : "-",
                                    speaks ? interval_text(score) : "",
-                                   speaks && most > 0 ? bar(linear_damage(info, score.mean) / most, bar_width) : ""};
+                                   speaks && most > 0 ? bar(shown_damage(info, score.mean) / most, bar_width) : ""};
     for (const std::size_t m : beside) cells.push_back(speaks ? text("%.4g", each->metrics[m].mean) : "-");
     if (perplexities) cells.push_back(speaks ? text("%.3f", scores.perplexity(*each)) : "-");
     if (early) cells.push_back(text("%zu%s", each->positions, klens::is_settled(each->place) ? " settled" : ""));
@@ -104,7 +100,7 @@ void print_kinds(const klens::scores& scores, const candidates& ranked, std::siz
   double all = 0;
   for (const auto* each : ranked) {
     if (!says_something(*each)) continue;
-    const double damage = linear_damage(scores.metrics[metric], each->metrics[metric].mean);
+    const double damage = shown_damage(scores.metrics[metric], each->metrics[metric].mean);
     kinds[each->kind].damage += damage;
     ++kinds[each->kind].layers;
     all += damage;
@@ -146,12 +142,8 @@ bool says_something(const klens::layer_score& each) {
 void print_ranking(const klens::scores& scores, const std::string& sort) {
   const std::size_t metric = scores.index_of(sort);
   const klens::metric_info& info = scores.metrics[metric];
-  std::vector<std::string> schemes;
-  for (const klens::layer_score& each : scores.candidates)
-    if (std::ranges::find(schemes, each.scheme) == schemes.end()) schemes.push_back(each.scheme);
-
   const candidates all = scores.ranked(sort);
-  for (const std::string& scheme : schemes) {
+  for (const std::string& scheme : scores.schemes()) {
     candidates ranked;
     std::ranges::copy_if(all, std::back_inserter(ranked), [&](const auto* each) { return each->scheme == scheme; });
     std::printf("\n%s: %s in %s, worst first (%s is worse)\n\n", scheme.c_str(), info.name.c_str(), info.unit.c_str(),

@@ -57,6 +57,22 @@ TEST_CASE("scores: a metric that was not measured is an error that says which we
                        klens::argument_error);
 }
 
+TEST_CASE("scores: schemes in the order in which they first come") {
+  klens::scores all = example();
+  all.candidates[1].scheme = "fp16";
+  all.candidates[2].scheme = "int8-g32";
+  all.candidates[3].scheme = "fp16";
+  CHECK(all.schemes() == std::vector<std::string>{"int4-channel", "fp16", "int8-g32"});
+  CHECK(klens::scores{}.schemes().empty());
+}
+
+TEST_CASE("metric_info: damage rises from 0, in decibels as noise over signal, of agreement as disagreement") {
+  CHECK(klens::metric_info{"kl", "nats/token", true}.linear_damage(0.25) == 0.25);
+  CHECK(klens::metric_info{"top1", "share", false}.linear_damage(0.75) == 0.25);
+  CHECK(std::abs(klens::metric_info{"sqnr", "dB", false}.linear_damage(20) - 0.01) < 1e-15);
+  CHECK(klens::metric_info{"sqnr", "dB", false}.linear_damage(std::numeric_limits<double>::infinity()) == 0);
+}
+
 TEST_CASE("scores: find") {
   const klens::scores all = example();
   CHECK(all.find("b", "int4-channel") == &all.candidates[2]);

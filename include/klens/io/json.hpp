@@ -101,10 +101,7 @@ namespace detail {
 // What the order of each scheme's candidates is worth: ties, and the difference of each to its next.
 [[nodiscard]] inline nlohmann::json rankings_to_json(const scores& all, const std::string& metric) {
   nlohmann::json rankings = nlohmann::json::array();
-  std::vector<std::string> schemes;
-  for (const layer_score& each : all.candidates)
-    if (std::ranges::find(schemes, each.scheme) == schemes.end()) schemes.push_back(each.scheme);
-  for (const std::string& scheme : schemes) {
+  for (const std::string& scheme : all.schemes()) {
     const ranking found = ranking_of(all, metric, scheme);
     nlohmann::json in_order = nlohmann::json::array();
     for (const ranked_place& each : found.places) {

@@ -21,6 +21,13 @@ struct metric_info {
   std::string name;
   std::string unit;
   bool higher_is_worse = true;
+
+  /// A mean on a scale that rises with damage, is 0 where nothing is lost and adds up over layers: decibels become noise over
+  /// signal, agreement becomes disagreement.
+  [[nodiscard]] double linear_damage(double mean) const {
+    if (unit == "dB") return std::pow(10.0, -mean / 10);
+    return higher_is_worse ? mean : 1 - mean;
+  }
 };
 
 /// One metric's answer for one candidate.
@@ -108,6 +115,14 @@ struct scores {
   std::size_t sequences = 0;  ///< seen by at least one candidate
   std::size_t positions = 0;
   bool complete = false;  ///< false: the scan was stopped; what is here is valid as far as it goes
+
+  /// The schemes of the candidates, in the order in which they first come.
+  [[nodiscard]] std::vector<std::string> schemes() const {
+    std::vector<std::string> known;
+    for (const layer_score& each : candidates)
+      if (std::ranges::find(known, each.scheme) == known.end()) known.push_back(each.scheme);
+    return known;
+  }
 
   /// Where a metric stands in every candidate's list. Throws argument_error.
   [[nodiscard]] std::size_t index_of(std::string_view metric_name) const {
