@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -10,12 +9,9 @@
 #include <limits>
 
 #include "support/run_program.hpp"
+#include "support/same_scores.hpp"
 
 namespace {
-
-bool same_bits(double a, double b) {
-  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b) || (std::isnan(a) && std::isnan(b));
-}
 
 klens::scores_file example() {
   klens::scores_file file;
@@ -75,13 +71,9 @@ TEST_CASE("scores.json: everything comes back, every double bit for bit") {
   CHECK(right.result == left.result);
   CHECK(right.weight_sqnr_db == left.weight_sqnr_db);
   for (std::size_t m = 0; m < 3; ++m) {
-    CHECK(same_bits(right.metrics[m].mean, left.metrics[m].mean));
-    CHECK(same_bits(right.metrics[m].low, left.metrics[m].low));
-    CHECK(same_bits(right.metrics[m].high, left.metrics[m].high));
-    CHECK(same_bits(right.metrics[m].worst, left.metrics[m].worst));
-    CHECK(right.metrics[m].worst_position == left.metrics[m].worst_position);
+    support::check_same(right.metrics[m], left.metrics[m]);
     CHECK(right.metrics[m].by_sequence.size() == left.metrics[m].by_sequence.size());
-    CHECK(same_bits(b.quantized[0].metrics[m].mean, left.metrics[m].mean));
+    support::check_same(b.quantized[0].metrics[m], left.metrics[m]);
   }
   CHECK(right.metrics[0].by_sequence[0].value == 1e-300);
 }

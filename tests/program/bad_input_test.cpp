@@ -1,7 +1,6 @@
 // Whatever is wrong with the input: one line on stderr that names it, exit code 2, nothing half written.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -14,18 +13,11 @@
 namespace {
 
 using support::calibration;
+using support::check_refused;
 using support::embedded_model;
+using support::quoted;
 using support::run_klens;
 using support::temporary_folder;
-
-void check_refused(const support::program_result& result, const std::string& because) {
-  INFO(result.errors);
-  CHECK(result.exit_code == 2);
-  CHECK(result.output.empty());
-  CHECK(std::ranges::count(result.errors, '\n') == 1);
-  CHECK(result.errors.starts_with("klens: "));
-  CHECK(result.errors.find(because) != std::string::npos);
-}
 
 std::string quick(const std::string& model, const std::string& tokens) {
   return "rank " + model + " --tokens " + tokens + " --sequences 1 --length 8 --layers x_proj ";
@@ -38,8 +30,6 @@ void write_tokens(const std::filesystem::path& file, const std::vector<std::int3
   const std::vector<klens::stored_tensor> tensors{klens::as_tensor<std::int32_t>(name, {ids.size()}, ids)};
   klens::write_safetensors(file, tensors);
 }
-
-std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
 
 // A copy of the embedded model that a test may break.
 std::filesystem::path copied_model(const temporary_folder& folder) {

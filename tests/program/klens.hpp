@@ -1,6 +1,10 @@
 #pragma once
 // How tests of the program call it.
 
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "support/run_program.hpp"
@@ -13,6 +17,18 @@ inline const std::string calibration = "'" + example_data + "/wikitext2-calibrat
 
 [[nodiscard]] inline program_result run_klens(const std::string& arguments) {
   return run_program("'" KLENS_PROGRAM "' " + arguments);
+}
+
+[[nodiscard]] inline std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
+
+/// Bad input: exit code 2, one line that says why, and nothing else.
+inline void check_refused(const program_result& result, const std::string& because) {
+  INFO(result.errors);
+  CHECK(result.exit_code == 2);
+  CHECK(result.output.empty());
+  CHECK(std::ranges::count(result.errors, '\n') == 1);
+  CHECK(result.errors.starts_with("klens: "));
+  CHECK_MESSAGE(result.errors.find(because) != std::string::npos, because);
 }
 
 }  // namespace support

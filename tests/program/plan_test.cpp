@@ -1,7 +1,6 @@
 // klens plan on the embedded model: what it decides, what it measures, what it refuses, and the packed model it writes.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -23,14 +22,14 @@
 
 namespace {
 
+using support::check_refused;
 using support::embedded_model;
+using support::quoted;
 using support::run_klens;
 using support::temporary_folder;
 
 const std::string held_out_file = support::example_data + "/wikitext2-held-out.safetensors";
 const std::string held_out = " --held-out '" + held_out_file + "' --sequences 2 --length 64 ";
-
-std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
 
 // Scores of all 57 layers under three schemes, on 2 x 64 tokens; made once.
 const std::filesystem::path& scores_file() {
@@ -59,15 +58,6 @@ klens::plan planned(const std::string& options) {
   const auto result = run_plan(options + " --output " + quoted(folder / "plan.json"));
   REQUIRE_MESSAGE(result.exit_code == 0, options << ": " << result.errors);
   return klens::read_plan(folder / "plan.json");
-}
-
-void check_refused(const support::program_result& result, const std::string& because) {
-  INFO(result.errors);
-  CHECK(result.exit_code == 2);
-  CHECK(result.output.empty());
-  CHECK(std::ranges::count(result.errors, '\n') == 1);
-  CHECK(result.errors.starts_with("klens: "));
-  CHECK_MESSAGE(result.errors.find(because) != std::string::npos, because);
 }
 
 // Of a layer of the embedded model under a scheme, from its shape.

@@ -131,12 +131,11 @@ TEST_CASE("klens merge: parts of the tokens give the scores of all") {
   run("--sequences 2", "a.json");
   run("--sequences 3 --first 64", "b.json");
   const auto joined = folder / "joint.json";
-  const auto quoted = [&](const char* name) { return " '" + (folder / name).string() + "'"; };
-  const auto result = run_klens("merge" + quoted("a.json") + quoted("b.json") + " --output '" + joined.string() + "'");
+  const auto in = [&](const char* name) { return " " + support::quoted(folder / name); };
+  const auto result = run_klens("merge" + in("a.json") + in("b.json") + " --output " + support::quoted(joined));
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   CHECK(json_of(joined).at("candidates") == json_of(folder / "whole.json").at("candidates"));
-  for (const std::string& wrong :
-       {quoted("b.json") + quoted("a.json"), quoted("a.json") + quoted("a.json"), quoted("whole.json") + quoted("b.json")}) {
+  for (const std::string& wrong : {in("b.json") + in("a.json"), in("a.json") + in("a.json"), in("whole.json") + in("b.json")}) {
     const auto refused = run_klens("merge" + wrong);
     CHECK(refused.exit_code == 2);
     CHECK(refused.errors.find("tokens") != std::string::npos);

@@ -2,17 +2,17 @@
 
 #include <doctest/doctest.h>
 
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
 
+#include "support/same_scores.hpp"
 #include "support/toy_model.hpp"
 
 namespace {
 
+using support::check_same;
 using support::positioned_toy_model;
 using support::toy_model;
 
@@ -25,27 +25,6 @@ klens::rank_options options_for(const toy_model& model) {
   options.sequence_length = model.length;
   options.tokens = model.tokens();
   return options;
-}
-
-bool same_bits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
-
-// Everything but the cost, bit for bit.
-void check_same(const klens::scores& a, const klens::scores& b) {
-  REQUIRE(a.candidates.size() == b.candidates.size());
-  CHECK(a.sequences == b.sequences);
-  CHECK(a.positions == b.positions);
-  for (std::size_t c = 0; c < a.candidates.size(); ++c) {
-    CHECK(a.candidates[c].positions == b.candidates[c].positions);
-    CHECK(a.candidates[c].result == b.candidates[c].result);
-    for (std::size_t m = 0; m < a.metrics.size(); ++m) {
-      const klens::metric_score &left = a.candidates[c].metrics[m], &right = b.candidates[c].metrics[m];
-      CHECK(same_bits(left.mean, right.mean));
-      CHECK(same_bits(left.low, right.low));
-      CHECK(same_bits(left.high, right.high));
-      CHECK(same_bits(left.worst, right.worst));
-      CHECK(left.worst_position == right.worst_position);
-    }
-  }
 }
 
 struct kept_weights {
