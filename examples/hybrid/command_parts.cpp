@@ -7,6 +7,9 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <utility>
+
+#include "terminal.hpp"
 
 namespace hybrid {
 namespace {
@@ -17,7 +20,7 @@ constexpr int exit_interrupted = 130;  // as shells say of SIGINT
 // The first line of a message: errors are one line, whatever a library below put into it.
 std::string one_line(std::string message) {
   message.erase(std::min(message.find('\n'), message.size()));
-  return message;
+  return printable(std::move(message));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace hybrid {
@@ -23,6 +24,13 @@ template <class... Values>
   return result;
 }
 [[nodiscard]] inline std::string text(const char* plain) { return plain; }
+
+/// Text fit for a terminal: names come from files, and control characters in them would be obeyed.
+[[nodiscard]] inline std::string printable(std::string utf8) {
+  std::ranges::replace_if(
+      utf8, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return utf8;
+}
 
 /// How many columns a UTF-8 text takes (every code point one).
 [[nodiscard]] inline std::size_t width_of(std::string_view utf8) {
@@ -54,7 +62,10 @@ class table {
  public:
   /// One letter a column: 'l' left, 'r' right.
   explicit table(std::string alignment) : alignment_{std::move(alignment)} {}
-  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void add(std::vector<std::string> cells) {
+    for (std::string& each : cells) each = printable(std::move(each));
+    rows_.push_back(std::move(cells));
+  }
   void print(std::FILE* to) const {
     std::vector<std::size_t> widths(alignment_.size(), 0);
     for (const auto& cells : rows_)
@@ -97,7 +108,7 @@ class progress_line {
     shown_ = now;
     winsize size{};
     const std::size_t columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
-    std::fprintf(stderr, "\r\033[K%s", line.substr(0, columns).c_str());
+    std::fprintf(stderr, "\r\033[K%s", printable(line.substr(0, columns)).c_str());
     std::fflush(stderr);
     drawn_ = true;
   }

@@ -113,6 +113,7 @@ TEST_CASE("bad tokens") {
 TEST_CASE("bad models") {
   const temporary_folder folder;
   check_refused(run_klens(quick(quoted(folder / "nowhere"), calibration)), "nowhere");
+  check_refused(run_klens(quick(quoted(folder / "red\x1b[31m"), calibration)), "red?[31m");  // nothing that a terminal obeys
   const auto model = copied_model(folder);
   const auto refused = [&](const std::string& because) {
     check_refused(run_klens(quick(quoted(model), calibration)), because);
