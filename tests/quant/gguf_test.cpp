@@ -3,27 +3,19 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <klens/error.hpp>
 #include <limits>
 #include <numeric>
 #include <string>
+#include <support/quantized_row.hpp>
 #include <support/reference_quantizers.hpp>
 #include <vector>
 
 namespace {
 
-using row = std::vector<float>;
-
-template <class Quantizer>
-row kept_by(const Quantizer& quantizer, const row& weights) {
-  row kept(weights.size());
-  quantizer.round_trip(weights, kept);
-  return kept;
-}
-bool same_bits(const row& a, const row& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
-}
+using support::kept_by;
+using support::row;
+using support::same_bits;
 
 }  // namespace
 

@@ -4,24 +4,20 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <klens/error.hpp>
 #include <limits>
 #include <support/lengths.hpp>
 #include <support/near.hpp>
+#include <support/quantized_row.hpp>
 #include <support/reference_quantizers.hpp>
 #include <vector>
 
 namespace {
 
-using row = std::vector<float>;
+using support::kept_by;
+using support::row;
+using support::same_bits;
 
-template <class Quantizer>
-row kept_by(const Quantizer& quantizer, const row& weights) {
-  row kept(weights.size());
-  quantizer.round_trip(weights, kept);
-  return kept;
-}
 template <class Quantizer>
 row unpacked_by(const Quantizer& quantizer, const row& weights) {
   std::vector<std::byte> packed(quantizer.bytes(weights.size()));
@@ -29,9 +25,6 @@ row unpacked_by(const Quantizer& quantizer, const row& weights) {
   row kept(weights.size());
   quantizer.unpack(packed, kept);
   return kept;
-}
-bool same_bits(const row& a, const row& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 const float infinity = std::numeric_limits<float>::infinity();

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <klens/io/safetensors.hpp>
 #include <string>
 #include <support/near.hpp>
+#include <support/quantized_row.hpp>
 #include <support/reference_quantizers.hpp>
 #include <utility>
 #include <vector>
@@ -15,11 +15,8 @@
 // Every quantizer on every instruction set that this program may contain, against the definitions: the same bits from all.
 namespace {
 
-using row = std::vector<float>;
-
-bool same_bits(const row& a, const row& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
-}
+using support::row;
+using support::same_bits;
 
 long double squared_distance(const row& a, const row& b) {
   long double sum = 0;

@@ -4,26 +4,22 @@
 
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <klens/error.hpp>
 #include <limits>
 #include <numeric>
 #include <string>
 #include <support/lengths.hpp>
 #include <support/near.hpp>
+#include <support/quantized_row.hpp>
 #include <support/reference_quantizers.hpp>
 #include <vector>
 
 namespace {
 
-using row = std::vector<float>;
+using support::kept_by;
+using support::row;
+using support::same_bits;
 
-template <class Quantizer>
-row kept_by(const Quantizer& quantizer, const row& weights) {
-  row kept(weights.size());
-  quantizer.round_trip(weights, kept);
-  return kept;
-}
 template <class Quantizer>
 std::vector<int> packed_by(const Quantizer& quantizer, const row& weights) {
   std::vector<std::byte> packed(quantizer.bytes(weights.size()));
@@ -31,10 +27,6 @@ std::vector<int> packed_by(const Quantizer& quantizer, const row& weights) {
   std::vector<int> numbers;
   for (const std::byte each : packed) numbers.push_back(std::to_integer<int>(each));
   return numbers;
-}
-
-bool same_bits(const row& a, const row& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 template <int Bits, klens::grid Grid>
