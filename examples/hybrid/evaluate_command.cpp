@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
-#include <klens/metric/compare_rows.hpp>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "commands.hpp"
 #include "engine/model.hpp"
 #include "hybrid_forward.hpp"
+#include "measured_version.hpp"
 #include "terminal.hpp"
 
 namespace hybrid {

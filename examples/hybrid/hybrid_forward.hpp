@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <klens/concepts.hpp>
 #include <klens/matrix.hpp>
-#include <klens/metric/compare_rows.hpp>
 #include <span>
 
 #include "engine/model.hpp"
@@ -53,10 +51,5 @@ class hybrid_forward {
   std::size_t threads_;
 };
 static_assert(klens::positioned_forward<hybrid_forward> && klens::residual_forward<hybrid_forward>);
-
-/// -ln P(token) by a row of logits, in nats.
-[[nodiscard]] inline double next_token_nll(std::span<const float> logits, std::int32_t token) {
-  return klens::describe_reference(logits).log_sum_exp - static_cast<double>(logits[static_cast<std::size_t>(token)]);
-}
 
 }  // namespace hybrid

@@ -102,16 +102,17 @@ void collect_uses(const ov::Output<ov::Node>& value, uses& found) {
   return values;
 }
 
-// What the IR calls the matrix: the conversion to float has the name, its constant has it with a suffix.
-[[nodiscard]] std::string name_of(const op::Constant& constant) {
+// What has the name that the IR calls the matrix by: the conversion to float, whose constant has it with a suffix.
+[[nodiscard]] ov::Output<ov::Node> named_source(op::Constant& constant) {
   for (const ov::Input<ov::Node>& each : constant.output(0).get_target_inputs())
-    if (is<op::Convert>(each.get_node())) return each.get_node()->get_friendly_name();
-  return constant.get_friendly_name();
+    if (is<op::Convert>(each.get_node())) return each.get_node()->output(0);
+  return constant.output(0);
 }
 
 [[nodiscard]] ir_weight turn_into_input(ov::Model& model, op::Constant& constant, const weight_finder& finder) {
   ir_weight weight;
-  weight.name = name_of(constant);
+  weight.before = named_source(constant);
+  weight.name = weight.before.get_node()->get_friendly_name();
   const std::vector<std::size_t> shape = without_leading_ones(constant.get_shape());
   uses all;
   collect_uses(constant.output(0), all);
@@ -142,6 +143,25 @@ void collect_uses(const ov::Output<ov::Node>& value, uses& found) {
 }
 
 }  // namespace
+
+klens::layer ir_weight::as_layer() {
+  using floats = Eigen::Map<klens::matrix<float>>;
+  const auto rows = static_cast<Eigen::Index>(out), columns = static_cast<Eigen::Index>(in);
+  float* const data = values.data<float>();
+  const auto made = [&]() -> klens::layer {
+    if (!stored_as_in_out) return {name, klens::matrix_ref<float>{floats{data, rows, columns}}};
+    return {name, out, in,
+            [=](klens::matrix_ref<float> into) {
+              into = floats{data, columns, rows}.transpose();
+            },
+            [=](klens::const_matrix_ref<float> from) {
+              floats{data, columns, rows} = from.transpose();
+            }};
+  };
+  klens::layer layer = made();
+  if (tied) layer.note = "tied to the embedding: the perturbation reaches both uses";
+  return layer;
+}
 
 std::vector<ir_weight> turn_weights_into_inputs(ov::Model& model, const std::string& path) {
   const weight_finder finder{path};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <klens/rank/layer.hpp>
 #include <openvino/openvino.hpp>
 #include <string>
 #include <vector>
@@ -16,6 +17,10 @@ struct ir_weight {
   bool tied = false;              ///< an embedding looks its rows up as well
   ov::Tensor values;              ///< float32
   std::size_t input = 0;          ///< of the model's inputs
+  ov::Output<ov::Node> before{};  ///< what the model read it from
+
+  /// For klens: [out x in], whichever way it lies in memory. It views `values` and ends with them.
+  [[nodiscard]] klens::layer as_layer();
 };
 
 /// Makes every constant matrix of the model's MatMuls an input, in the order in which the model uses them; a constant that is

@@ -1,69 +1,21 @@
-// klens on OpenVINO: what quantization does to each weight matrix of an IR, run by OpenVINO itself.
+// klens on OpenVINO: what quantization does to each weight matrix of an IR, and IRs that are stored as a plan says.
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdio>
-#include <filesystem>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/measure.hpp>
-#include <klens/rank/rank_layers.hpp>
-#include <span>
-#include <vector>
 
 #include "command_parts.hpp"
-#include "ir_model.hpp"
-#include "scan_request.hpp"
-
-namespace {
-
-using openvino_adapter::ir_model;
-
-std::span<const std::int32_t> tokens_of(const hybrid::token_set& all, std::size_t batch, std::size_t per_batch) {
-  const std::size_t first = batch * per_batch, count = std::min(per_batch, all.sequences - first);
-  return std::span(all.tokens).subspan(first * all.length, count * all.length);
-}
-
-void print_damage_of_device(ir_model& model, const hybrid::token_set& tokens, std::size_t per_batch) {
-  klens::totals<klens::kl> total{klens::kl{}};
-  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
-    const auto some = tokens_of(tokens, batch, per_batch);
-    total.merge(std::get<0>(klens::measure(model.logits(some, tokens.length), model.default_logits(some, tokens.length),
-                                           {.first_position = batch * per_batch * tokens.length}, klens::kl{})));
-  }
-  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", total.mean(), tokens.tokens.size(),
-              model.default_settings().c_str());
-}
-
-bool rank(const hybrid::rank_arguments& arguments) {
-  const hybrid::scan_request request{arguments};
-  const std::filesystem::path& xml = arguments.run.model;
-  ir_model model{xml, arguments.run.threads};
-  hybrid::scan_subject subject{xml.filename().string() + " on OpenVINO",
-                               {xml, std::filesystem::path{xml}.replace_extension(".bin")},
-                               request.chosen(model.layers()),
-                               request.read_tokens(model.vocabulary())};
-  const std::size_t per_batch = request.sequences_per_batch();
-  const auto forward = [&](std::size_t batch) {
-    return model.logits(tokens_of(subject.tokens, batch, per_batch), subject.tokens.length);
-  };
-  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
-    return klens::rank_layers(subject.layers, forward, schemes, metrics, options);
-  };
-  const klens::scores scores = request.run(subject, subject.tokens, measure, {.checkpoint = arguments.checkpoint});
-  request.report(subject, scores);
-  if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch);
-  return scores.complete;
-}
-
-}  // namespace
+#include "commands.hpp"
 
 int main(int argc, char** argv) {
-  CLI::App app{"klens-openvino ranks the weight matrices of an OpenVINO model by what quantization does to its output",
-               "klens-openvino"};
+  CLI::App app{
+      "klens-openvino ranks the weight matrices of an OpenVINO model by what quantization does to its output, and stores "
+      "them by a plan",
+      "klens-openvino"};
   app.set_version_flag("--version", "klens-openvino " KLENS_VERSION);
   app.require_subcommand(1);
-  hybrid::rank_arguments arguments;
   bool interrupted = false;
-  hybrid::add_rank_command(app, arguments, "an IR: model.xml, with model.bin beside it", rank, interrupted);
+  hybrid::rank_arguments rank;
+  openvino_adapter::compress_arguments compress;
+  openvino_adapter::add_rank(app, rank, interrupted);
+  openvino_adapter::add_compress(app, compress);
   return hybrid::carry_out(app, argc, argv, interrupted);
 }
