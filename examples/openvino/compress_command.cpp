@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <klens/io/plan_json.hpp>
 
-#include "commands.hpp"
 #include "compressed_ir.hpp"
 #include "ir_session.hpp"
+#include "openvino_commands.hpp"
 
 namespace openvino_adapter {
 namespace {
@@ -21,8 +21,8 @@ void compress(const compress_arguments& arguments) {
   for (const auto& [scheme, share] : stored.schemes)
     std::printf("%zu layers as %s: %llu bytes\n", share.layers, scheme.c_str(), static_cast<unsigned long long>(share.bytes));
   if (stored.untouched > 0) std::printf("%zu layers as they were: the plan has them not\n", stored.untouched);
-  const auto [compressed, all] = by_default.compressed_products();
-  std::printf("%zu of %zu products read compressed weights (%s)\n", compressed, all, by_default.settings().c_str());
+  const auto [compressed, all] = by_default.compressed_matrices();
+  std::printf("%zu of %zu matrices are read compressed (%s)\n", compressed, all, by_default.settings().c_str());
   const std::uintmax_t bytes = std::filesystem::file_size(weights_file(arguments.output));
   std::printf("model written to %s: %ju bytes of weights, %llu of them the plan's; %ju bytes of graph\n",
               arguments.output.c_str(), bytes, static_cast<unsigned long long>(plan.bytes),

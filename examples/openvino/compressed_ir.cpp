@@ -42,7 +42,8 @@ std::vector<planned_weight> planned(std::vector<ir_weight>& weights, const klens
     if (!weight) refuse("has a layer " + each.layer + ", but the matrices of " + path + " are like " + weights.front().name);
     if (std::ranges::find(all, weight, &planned_weight::weight) != all.end())
       refuse("has " + weight->name + " of " + path + " twice");
-    expect_storable({each.layer, each.scheme, weight->out, weight->in});
+    const klens::stored_layer layer{each.layer, each.scheme, weight->out, weight->in};
+    if (const std::string why = storage_problem(layer); !why.empty()) throw klens::cannot_store("OpenVINO", layer, why);
     bytes += klens::scheme{each.scheme}.bytes(weight->out, weight->in);
     all.push_back({weight, each.scheme});
   }

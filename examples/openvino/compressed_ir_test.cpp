@@ -140,12 +140,11 @@ TEST_CASE(
   CAPTURE(difference);
   CHECK(difference < expected.cwiseAbs().maxCoeff() * static_cast<float>(columns) * std::numeric_limits<float>::epsilon() / 2);
 
-  const auto [compressed, all] = ir_session{written, "CPU", exact_settings(1), 1}.compressed_products();
+  const auto [compressed, all] = ir_session{written, "CPU", exact_settings(1), 1}.compressed_matrices();
   CHECK(all == 55);
   CHECK(compressed == 44);  // 11 are in f16
   const auto bytes = std::filesystem::file_size(folder.path / "plan.bin");
   const auto before = std::filesystem::file_size(shipped + "/ov/model.bin");
-  MESSAGE(before << " bytes before, " << bytes << " now; matrices " << in_f16 << ", the plan " << plan.bytes);
   // Each matrix but those in f16 has a shape for its groups, of two numbers, at most; equal constants are written once.
   CHECK(bytes <= before - in_f16 + plan.bytes + 16 * layers.size());
   CHECK(bytes + 16 * layers.size() >= before - in_f16 + plan.bytes);

@@ -68,18 +68,28 @@ void ir_session::run(std::span<const std::int32_t> tokens) {
 }
 
 std::string ir_session::settings() const {
-  return device_ + " in " + compiled_.get_property(ov::hint::inference_precision).get_type_name() +
-         ", dynamic quantization in groups of " +
-         std::to_string(compiled_.get_property(ov::hint::dynamic_quantization_group_size));
+  std::string all = device_;
+  const std::vector<ov::PropertyName> known = compiled_.get_property(ov::supported_properties);
+  const auto knows = [&](const std::string& name) { return std::ranges::find(known, name) != known.end(); };
+  if (knows(ov::hint::inference_precision.name()))
+    all += " in " + compiled_.get_property(ov::hint::inference_precision).get_type_name();
+  if (knows(ov::hint::dynamic_quantization_group_size.name()))
+    all += ", dynamic quantization in groups of " +
+           std::to_string(compiled_.get_property(ov::hint::dynamic_quantization_group_size));
+  return all;
 }
 
-std::pair<std::size_t, std::size_t> ir_session::compressed_products() const {
+std::pair<std::size_t, std::size_t> ir_session::compressed_matrices() const {
   std::size_t compressed = 0, all = 0;
   for (const auto& node : compiled_.get_runtime_model()->get_ordered_ops()) {
-    if (noted(*node, "layerType") != "FullyConnected") continue;
-    ++all;
-    const std::string weights = noted(*node->get_input_node_ptr(1), "outputPrecisions");
-    compressed += std::ranges::any_of(std::array{"i4", "u4", "i8", "u8"}, [&](const char* each) { return weights == each; });
+    const std::string type = noted(*node, "layerType");
+    const bool fused = type == "LLMMLP" || type == "QKVProjection";  // three products in one
+    const std::size_t matrices = fused ? 3 : type == "FullyConnected" ? 1 : 0;
+    for (std::size_t i = 1; i <= matrices; ++i) {
+      const std::string kept = noted(*node->get_input_node_ptr(i), "outputPrecisions");
+      compressed += std::ranges::any_of(std::array{"i4", "u4", "i8", "u8"}, [&](const char* each) { return kept == each; });
+    }
+    all += matrices;
   }
   return {compressed, all};
 }

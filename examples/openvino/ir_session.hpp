@@ -6,6 +6,7 @@
 #include <openvino/openvino.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checked_ir.hpp"
@@ -36,8 +37,8 @@ class ir_session {
 
   /// In what the device computes: "CPU in bf16, dynamic quantization in groups of 32".
   [[nodiscard]] std::string settings() const;
-  /// Of the products with constant weights, how many read them compressed; and how many there are.
-  [[nodiscard]] std::pair<std::size_t, std::size_t> compressed_products() const;
+  /// How many matrices the products with constant weights read compressed, and how many they read; the CPU device's.
+  [[nodiscard]] std::pair<std::size_t, std::size_t> compressed_matrices() const;
 
  private:
   void start(ov::InferRequest& request, std::span<const std::int32_t> tokens) const;

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "command_parts.hpp"
-#include "commands.hpp"
+#include "openvino_commands.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app{
@@ -15,7 +15,13 @@ int main(int argc, char** argv) {
   bool interrupted = false;
   hybrid::rank_arguments rank;
   openvino_adapter::compress_arguments compress;
+  openvino_adapter::profile_arguments profile;
+  openvino_adapter::demo_arguments demo;
+  openvino_adapter::start_request start;
   openvino_adapter::add_rank(app, rank, interrupted);
   openvino_adapter::add_compress(app, compress);
+  openvino_adapter::add_profile(app, profile);
+  openvino_adapter::add_demo(app, demo, interrupted);
+  openvino_adapter::add_start(app, start);
   return hybrid::carry_out(app, argc, argv, interrupted);
 }

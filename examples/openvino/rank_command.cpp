@@ -6,8 +6,8 @@
 #include <span>
 
 #include "command_parts.hpp"
-#include "commands.hpp"
 #include "ir_model.hpp"
+#include "openvino_commands.hpp"
 #include "scan_request.hpp"
 
 namespace openvino_adapter {
@@ -29,6 +29,8 @@ void print_damage_of_device(ir_model& model, const hybrid::token_set& tokens, st
               model.by_default().settings().c_str());
 }
 
+}  // namespace
+
 bool rank(const hybrid::rank_arguments& arguments) {
   const hybrid::scan_request request{arguments};
   const std::filesystem::path& xml = arguments.run.model;
@@ -49,8 +51,6 @@ bool rank(const hybrid::rank_arguments& arguments) {
   if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch);
   return scores.complete;
 }
-
-}  // namespace
 
 void add_rank(CLI::App& app, hybrid::rank_arguments& arguments, bool& interrupted) {
   hybrid::add_rank_command(app, arguments, "an IR: model.xml, with model.bin beside it", rank, interrupted);

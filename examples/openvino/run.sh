@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds klens-openvino and runs it with the arguments given here; OpenVINO's wheel goes into a virtual environment under build/.
-# Without arguments it ranks the matrices of the shipped IR. With --check it runs the adapter's tests and compares its scores with
-# those of klens on the same model. Only the program writes to stdout.
+# Without arguments it runs the demonstration on the shipped IR, into build/openvino/demo. With --check it runs the adapter's tests
+# and compares its scores with those of klens, its files with those of NNCF and its latencies with those of benchmark_app.
+# Only the program writes to stdout.
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." >/dev/null && pwd)
 build=$root/build/openvino
@@ -30,9 +31,20 @@ if [[ ${1-} == --check ]]; then
   say "ranking the same model by both engines"
   "$build/bin/klens-openvino" rank "$model/ov/model.xml" "${scan[@]}" --output "$build/openvino-scores.json" >/dev/null
   "$root/examples/run.sh" rank "$model" "${scan[@]}" --output "$build/klens-scores.json" >/dev/null
-  exec "$python" "$root/examples/openvino/compare_scores.py" "$build/klens-scores.json" "$build/openvino-scores.json"
+  "$python" "$root/examples/openvino/compare_scores.py" "$build/klens-scores.json" "$build/openvino-scores.json"
+  if ! "$python" -c 'import nncf' 2>/dev/null; then
+    say "fetching NNCF, once"
+    "$python" -m pip install --quiet nncf==3.4.0 >&2
+  fi
+  say "compressing the same model by NNCF"
+  "$python" "$root/examples/openvino/check_nncf.py" "$build/bin/klens-openvino" "$model/ov/model.xml" "$tokens" 2>/dev/null
+  say "timing the same models by benchmark_app"
+  "$build/bin/klens-openvino" demo --synthetic llama-130m --budgets 5bpw --runs 1 --output "$build/synthetic" >/dev/null
+  exec "$python" "$root/examples/openvino/check_latency.py" "$build/bin/klens-openvino" 128 "$model/ov/model.xml" \
+    "$build/synthetic/fp16.xml" "$build/synthetic/exact-5bpw.xml"
 fi
 if (($# == 0)); then
-  set -- rank "$model/ov/model.xml" --tokens "$tokens"
+  set -- demo "$model/ov/model.xml" --tokens "$tokens" --held-out "$root/examples/data/wikitext2-held-out.safetensors" \
+    --output "$build/demo"
 fi
 exec "$build/bin/klens-openvino" "$@"

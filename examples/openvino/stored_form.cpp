@@ -86,14 +86,14 @@ class dense_tensor {
 
 }  // namespace
 
-void expect_storable(const klens::stored_layer& layer) {
-  if (klens::is_half(layer.scheme)) return;
+std::string storage_problem(const klens::stored_layer& layer) {
+  if (klens::is_half(layer.scheme)) return {};
   const std::optional<klens::integer_form> form = klens::parse_integer(layer.scheme);
-  if (!form || (form->bits != 4 && form->bits != 8))
-    throw klens::cannot_store("OpenVINO", layer, "its kernels read int4, int8, fp16 and bf16");
-  if (form->fp32_scales) throw klens::cannot_store("OpenVINO", layer, "its scales are fp16; leave -s32 away");
+  if (!form || (form->bits != 4 && form->bits != 8)) return "its kernels read int4, int8, fp16 and bf16";
+  if (form->fp32_scales) return "its scales are fp16; leave -s32 away";
   if (form->group_size != 0 && layer.columns % form->group_size != 0)
-    throw klens::cannot_store("OpenVINO", layer, "the groups do not divide its " + std::to_string(layer.columns) + " columns");
+    return "the groups do not divide its " + std::to_string(layer.columns) + " columns";
+  return {};
 }
 
 ov::Output<ov::Node> stored_form(const std::string& name, klens::const_matrix_ref<float> weights, const std::string& scheme) {

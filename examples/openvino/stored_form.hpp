@@ -8,8 +8,8 @@
 
 namespace openvino_adapter {
 
-/// Throws klens::argument_error where the pattern below cannot hold a layer under its scheme.
-void expect_storable(const klens::stored_layer& layer);
+/// Why the pattern below cannot hold a layer under its scheme; empty where it can.
+[[nodiscard]] std::string storage_problem(const klens::stored_layer& layer);
 
 /// Weights [out x in] as they lie in a file, and what makes them float32 again, which the kernels of OpenVINO's devices take apart:
 ///   fp16, bf16   f16 or bf16 [out, in] -> Convert f32
