@@ -1,6 +1,8 @@
 #pragma once
 // What the command lines of programs on different engines share.
 
+#include <functional>
+
 #include "commands.hpp"
 
 namespace CLI {
@@ -9,7 +11,7 @@ class App;
 
 namespace hybrid {
 
-using rank_function = bool (*)(const rank_arguments&);  ///< false: interrupted
+using rank_function = std::function<bool(const rank_arguments&)>;  ///< false: interrupted
 
 /// Options of every command that runs a model over tokens; `model` says what MODEL is, `tokens` how the tokens are given.
 void add_run_options(CLI::App& command, run_arguments& run, const char* model, const char* tokens = "--tokens");

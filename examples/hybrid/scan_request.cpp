@@ -93,8 +93,11 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const scan_sub
 }  // namespace
 
 scan_request::scan_request(const rank_arguments& arguments)
+    : scan_request{arguments, klens::parse_schemes(arguments.schemes)} {}
+
+scan_request::scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes)
     : arguments_{arguments},
-      schemes_{klens::parse_schemes(arguments.schemes)},
+      schemes_{std::move(schemes)},
       metrics_{chosen_metrics(arguments)},
       stop_{klens::any_stopping_rule::parse(arguments.stop)} {
   if (!arguments.output.empty()) klens::atomic_file{arguments.output};  // an unwritable output is better known before the work

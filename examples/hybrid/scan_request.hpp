@@ -41,6 +41,8 @@ class scan_request {
 
   /// Checks all that can be known without the model. Throws klens::error.
   explicit scan_request(const rank_arguments& arguments);
+  /// The same where the engine has schemes of its own, made from those names.
+  scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes);
 
   [[nodiscard]] std::size_t sequences_per_batch() const;
   [[nodiscard]] token_set read_tokens(std::size_t vocabulary) const;

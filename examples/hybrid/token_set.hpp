@@ -35,6 +35,12 @@ struct token_set {
   std::size_t sequences = 0;
   std::size_t length = 0;
 
+  /// Those of one batch; the last one may have fewer sequences.
+  [[nodiscard]] std::span<const std::int32_t> batch(std::size_t index, std::size_t sequences_per_batch) const {
+    const std::size_t first = index * sequences_per_batch, count = std::min(sequences_per_batch, sequences - first);
+    return std::span(tokens).subspan(first * length, count * length);
+  }
+
   [[nodiscard]] std::string fingerprint() const {
     return fingerprint_hasher{}.add(sequences).add(length).add(std::as_bytes(std::span(tokens))).text();
   }

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace llama_adapter {
+
+/// A tensor as a GGUF file lists it. Matrices of experts count as one, their rows below one another.
+struct gguf_tensor {
+  std::string name;
+  ggml_type type = GGML_TYPE_F32;
+  std::uint64_t columns = 0, rows = 0;
+  std::uint64_t bytes = 0;
+
+  [[nodiscard]] std::uint64_t weights() const noexcept { return rows * columns; }
+};
+
+/// Types that tensors are to have, by name.
+using tensor_types = std::map<std::string, ggml_type>;
+
+/// The header of a GGUF file, checked against the file: what llama.cpp gets to see has every tensor in full and is not split,
+/// and loading it was tried in another process, for a failed assertion inside llama.cpp would end this one.
+class gguf_file {
+ public:
+  /// Throws klens::file_error: path, what is wrong, what to do.
+  explicit gguf_file(std::filesystem::path path);
+
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  [[nodiscard]] const std::vector<gguf_tensor>& tensors() const noexcept { return tensors_; }
+  [[nodiscard]] const gguf_tensor& at(const std::string& name) const;
+  [[nodiscard]] std::uint64_t weights() const noexcept;
+
+  /// Bytes that a tensor takes in a file as `type`, its padding included.
+  [[nodiscard]] std::uint64_t bytes_in_file(const gguf_tensor& tensor, ggml_type type) const;
+  /// The file that llama-quantize writes, to the byte, where it gives these tensors these types and the others stay as they are.
+  [[nodiscard]] std::uint64_t file_bytes_as(const tensor_types& types) const;
+
+ private:
+  void read_header();
+  void expect_whole() const;
+
+  std::filesystem::path path_;
+  gguf_context_ptr header_;
+  ggml_context_ptr shapes_;
+  std::vector<gguf_tensor> tensors_;
+};
+
+/// Bytes of a matrix stored as `type`, rows padded to whole blocks.
+[[nodiscard]] std::uint64_t bytes_as(ggml_type type, std::uint64_t rows, std::uint64_t columns);
+
+}  // namespace llama_adapter

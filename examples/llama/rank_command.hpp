@@ -1,0 +1,19 @@
+#pragma once
+
+#include <filesystem>
+
+#include "commands.hpp"
+
+namespace llama_adapter {
+
+/// What klens-llama takes beside what every engine does.
+struct llama_arguments {
+  std::filesystem::path text;  ///< instead of tokens: the model's own tokenizer makes them
+  bool plain_text = false;     ///< take <unk> and its like for five characters
+  int gpu_layers = 0;
+};
+
+/// Scores every matrix that llama-quantize would change. False: interrupted.
+[[nodiscard]] bool rank(const hybrid::rank_arguments& arguments, const llama_arguments& of_llama);
+
+}  // namespace llama_adapter
