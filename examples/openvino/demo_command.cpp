@@ -5,11 +5,14 @@
 #include <klens/io/json.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/io/safetensors.hpp>
+#include <klens/plan/budget.hpp>
+#include <klens/quant/scheme.hpp>
 
 #include "compressed_ir.hpp"
 #include "demo_versions.hpp"
 #include "ir_weights.hpp"
 #include "openvino_commands.hpp"
+#include "stored_form.hpp"
 #include "synthetic.hpp"
 
 namespace openvino_adapter {
@@ -23,6 +26,19 @@ void write_random_tokens(const std::filesystem::path& file, std::size_t count, s
   for (std::int64_t& each : tokens) each = static_cast<std::int64_t>(random.below(vocabulary));
   klens::write_safetensors(file,
                            std::vector<klens::stored_tensor>{{"input_ids", "I64", {count}, std::as_bytes(std::span(tokens))}});
+}
+
+// Whatever can be known to be wrong before anything is made.
+void expect_sensible(const demo_arguments& arguments) {
+  if (arguments.synthetic.empty() == arguments.model.empty())
+    throw klens::argument_error{"give an IR, or --synthetic and the name of a model"};
+  if (arguments.synthetic.empty() && (arguments.calibration.file.empty() || arguments.held_out.file.empty()))
+    throw klens::argument_error{"an IR needs --tokens to rank its layers on, and --held-out to measure with"};
+  for (const klens::scheme& each : klens::parse_schemes(arguments.schemes))
+    if (const std::string why = storage_problem({"", each.name(), 0, 0}); !why.empty())
+      throw klens::argument_error{"--schemes: OpenVINO cannot store " + each.name() + ": " + why};
+  for (const std::string& each : arguments.budgets) (void)klens::parse_budget(each, 1 << 20, 1 << 21);
+  expect_devices(arguments.request.devices);
 }
 
 // Makes the model, and tokens in place of text, in the folder of the demonstration.
@@ -52,14 +68,11 @@ void expect_usable(const demo_arguments& arguments) {
 }
 
 bool demo(demo_arguments arguments) {
-  const bool synthetic = !arguments.synthetic.empty();
-  if (synthetic == !arguments.model.empty()) throw klens::argument_error{"give an IR, or --synthetic and the name of a model"};
-  if (!synthetic && (arguments.calibration.file.empty() || arguments.held_out.file.empty()))
-    throw klens::argument_error{"an IR needs --tokens to rank its layers on, and --held-out to measure with"};
-  if (synthetic)
-    synthesize(arguments);
-  else
+  expect_sensible(arguments);
+  if (arguments.synthetic.empty())
     expect_usable(arguments);
+  else
+    synthesize(arguments);
   const std::filesystem::path& folder = arguments.output;
   std::filesystem::create_directories(folder);
 

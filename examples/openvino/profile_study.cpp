@@ -15,16 +15,6 @@ namespace {
 
 constexpr std::size_t runs_in_turn = 4;  // after one that brings a model's weights back into the caches
 
-void expect_devices(const std::vector<std::string>& wanted) {
-  const std::vector<std::string> present = core().get_available_devices();
-  std::string known = "AUTO";
-  for (const std::string& each : present) known += ", " + each;
-  for (const std::string& each : wanted)
-    if (each != "AUTO" &&
-        std::ranges::none_of(present, [&](const std::string& one) { return one == each || one.starts_with(each + "."); }))
-      throw klens::argument_error{"--device " + each + ": is not there; there are " + known};
-}
-
 std::vector<std::int32_t> any_tokens(std::size_t length) {
   std::vector<std::int32_t> tokens;
   for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<std::int32_t>(i % 100));
@@ -88,6 +78,16 @@ void measure_quality(profile_study& study) {
 double model_profile::seconds_at(double share) const {
   const auto last = static_cast<double>(seconds.size());
   return seconds[static_cast<std::size_t>(std::max(1.0, std::ceil(share * last))) - 1];
+}
+
+void expect_devices(const std::vector<std::string>& wanted) {
+  const std::vector<std::string> present = core().get_available_devices();
+  std::string known = "AUTO";
+  for (const std::string& each : present) known += ", " + each;
+  for (const std::string& each : wanted)
+    if (each != "AUTO" &&
+        std::ranges::none_of(present, [&](const std::string& one) { return one == each || one.starts_with(each + "."); }))
+      throw klens::argument_error{"--device " + each + ": is not there; there are " + known};
 }
 
 profile_study profile_models(const std::vector<profile_subject>& subjects, const profile_request& request) {
