@@ -57,7 +57,7 @@ gguf_model::gguf_model(const gguf_file& file, arithmetic how, const run_settings
   llama_model_params parameters = llama_model_default_params();
   parameters.n_gpu_layers = settings.gpu_layers;
   parameters.load_mode = LLAMA_LOAD_MODE_MMAP;
-  parameters.use_extra_bufts = how == arithmetic::stored;  // these hold weights in an order that only their kernels know
+  parameters.use_extra_bufts = false;  // these lay weights out for kernels of their own; some fail on narrow matrices
   model_.reset(llama_model_load_from_file(file.path().c_str(), parameters));
   if (!model_) throw klens::file_error{file.path().string() + ": llama.cpp cannot load it: " + take_engine_error()};
   vocabulary_ = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model_.get())));

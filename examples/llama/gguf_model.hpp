@@ -19,7 +19,7 @@ namespace llama_adapter {
 /// How a model is run.
 enum class arithmetic {
   floats,  ///< every matrix that llama-quantize would change, the products with it and the cache of keys and values in float32
-  stored   ///< as llama.cpp runs the file: its kernels round activations to what goes with the type of the weights
+  stored   ///< as llama.cpp --no-repack runs the file: kernels round activations to what goes with the type of the weights
 };
 
 struct run_settings {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "command_parts.hpp"
+#include "plan_command.hpp"
 #include "rank_command.hpp"
 
 namespace {
@@ -36,6 +37,25 @@ void add_rank(CLI::App& app, hybrid::rank_arguments& rank, llama_adapter::llama_
   rename(command, "--layers", "--tensors", rank.layers, "only tensors in whose names this regular expression is found");
 }
 
+void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
+  CLI::App& command = *app.add_subcommand("plan", "choose a type for each tensor, and write what llama-quantize wants");
+  hybrid::add_run_options(command, plan.run, "the model that was ranked");
+  add_token_options(command, plan.run, plan.of_llama);
+  command.add_option("--scores", plan.scores, "scores.json of rank")->required();
+  command.add_option("--size", plan.size, "most bytes of the file: 3.2GiB, 500MB, 4.5bpw");
+  command.add_option("--bpw", plan.bpw, "most bits a weight, of the tensors: 4.5");
+  command.add_option("--like", plan.like, "the bytes of llama-quantize's own mixture: Q4_K_M");
+  command.add_option("--keep", plan.keep, "tensors in whose names this regular expression is found stay as they are");
+  command.add_option("--floor", plan.floor,
+                     "no tensor may lose more than so many nats/token; one that would in every type stays as it is");
+  command.add_option("--output", plan.output, "write the types here, for llama-quantize --tensor-type-file");
+  command.add_flag("--verify", plan.verify,
+                   "run llama-quantize, and llama-perplexity --kl-divergence on the held-out tokens, and compare");
+  command.add_option("--quantized", plan.quantized, "where --verify puts the quantized model");
+  command.add_option("--tools", plan.tools, "the folder of these two programs; otherwise they are looked for on PATH");
+  command.callback([&plan] { llama_adapter::plan(plan); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -47,5 +67,7 @@ int main(int argc, char** argv) {
   llama_adapter::llama_arguments of_llama;
   bool interrupted = false;
   add_rank(app, arguments, of_llama, interrupted);
+  llama_adapter::plan_arguments plan;
+  add_plan(app, plan);
   return hybrid::carry_out(app, argc, argv, interrupted);
 }

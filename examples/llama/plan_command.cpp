@@ -1,0 +1,243 @@
+#include "plan_command.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <deque>
+#include <klens/detail/name_pattern.hpp>
+#include <klens/detail/weight_guard.hpp>
+#include <klens/io/atomic_file.hpp>
+#include <klens/io/json.hpp>
+#include <klens/metric/kl.hpp>
+#include <klens/metric/measure.hpp>
+#include <klens/plan/budget.hpp>
+#include <klens/plan/exact.hpp>
+#include <map>
+#include <regex>
+#include <tuple>
+#include <utility>
+
+#include "engine.hpp"
+#include "fingerprint.hpp"
+#include "ggml_format.hpp"
+#include "gguf_file.hpp"
+#include "gguf_model.hpp"
+#include "llama_tokens.hpp"
+#include "quantized_file.hpp"
+#include "terminal.hpp"
+#include "token_sketch.hpp"
+
+namespace llama_adapter {
+namespace {
+
+constexpr std::array<std::pair<const char*, llama_ftype>, 11> mixtures{{{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+                                                                        {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
+                                                                        {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+                                                                        {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
+                                                                        {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
+                                                                        {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M},
+                                                                        {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S},
+                                                                        {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+                                                                        {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S},
+                                                                        {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+                                                                        {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K}}};
+
+llama_ftype mixture_of(const std::string& name) {
+  std::string known;
+  for (const auto& [each, mixture] : mixtures) {
+    if (name == each) return mixture;
+    known += std::string{known.empty() ? "" : ", "} + each;
+  }
+  throw klens::argument_error{"--like " + klens::detail::name_text(name) + " is not known; known are " + known};
+}
+
+void check_request(const plan_arguments& arguments) {
+  if ((arguments.size.empty() ? 0 : 1) + (arguments.bpw.empty() ? 0 : 1) + (arguments.like.empty() ? 0 : 1) != 1)
+    throw klens::argument_error{"give one of --size, --bpw and --like"};
+  if (!arguments.like.empty()) (void)mixture_of(arguments.like);
+  if (arguments.floor && !(*arguments.floor > 0)) throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
+  const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
+  if (arguments.verify && (arguments.output.empty() || arguments.quantized.empty() || !has_tokens))
+    throw klens::argument_error{"--verify: wants --output, --quantized and held-out --tokens or --file"};
+  if (!arguments.output.empty()) klens::atomic_file{arguments.output};
+}
+
+klens::scores_file read_scores_of(const std::filesystem::path& scores, const gguf_file& file) {
+  klens::scores_file scored = klens::read_scores(scores);
+  if (hybrid::fingerprint_of_files({file.path()}) != scored.origin.model_fingerprint)
+    throw klens::file_error{scores.string() + ": has the scores of another model, " + scored.origin.model_path +
+                            "; rank the tensors of " + file.path().string()};
+  return scored;
+}
+
+// One unit a scored tensor: the types that were scored, and the one it has, which loses nothing.
+std::vector<klens::plan_unit> units_of(const klens::scores& scores, const gguf_file& file, const plan_arguments& arguments) {
+  const std::size_t kl = scores.index_of("kl");
+  std::vector<klens::detail::name_pattern> kept;
+  for (const std::string& each : arguments.keep) kept.emplace_back(each);
+  std::vector<klens::plan_unit> units;
+  for (const klens::layer_score& each : scores.candidates) {
+    const gguf_tensor& tensor = file.at(each.layer);
+    auto unit = std::ranges::find_if(units, [&](const klens::plan_unit& known) { return known.layers[0] == each.layer; });
+    if (unit == units.end()) {
+      const klens::plan_choice as_it_is{{ggml_format::name_of(tensor.type)}, file.bytes_in_file(tensor, tensor.type), 0};
+      unit = units.insert(unit, {{each.layer}, tensor.weights(), {as_it_is}});
+    }
+    bool keep = each.result == klens::outcome::not_measured;
+    for (auto& pattern : kept) keep = pattern.captures(each.layer).has_value() || keep;
+    const double damage = keep ? 0 : each.metrics[kl].mean;
+    const ggml_type type = ggml_format{each.scheme}.type();
+    if (keep || type == tensor.type || (arguments.floor && damage > *arguments.floor)) continue;
+    unit->choices.push_back({{each.scheme}, file.bytes_in_file(tensor, type), damage});
+  }
+  for (const auto& pattern : kept) pattern.expect_matched();
+  return units;
+}
+
+tensor_types types_of(const std::vector<klens::plan_unit>& units, const klens::allocation& chosen, const gguf_file& file) {
+  tensor_types types;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const std::string& name = units[u].layers[0];
+    const std::size_t choice = chosen.chosen[u];
+    types[name] = choice == 0 ? file.at(name).type : ggml_format{units[u].choices[choice].schemes[0]}.type();
+  }
+  return types;
+}
+
+// What the file may take, whatever its tensors become: for the planned ones alone.
+std::uint64_t budget_of(const plan_arguments& arguments, const gguf_file& file, const gguf_model& model,
+                        const std::vector<klens::plan_unit>& units) {
+  std::uint64_t fixed = file.file_bytes_as({}), all = 0;
+  for (const klens::plan_unit& each : units) fixed -= each.choices[0].bytes;
+  for (const gguf_tensor& each : file.tensors()) all += file.bytes_in_file(each, each.type);
+  const std::uint64_t metadata = file.file_bytes_as({}) - all, weights = file.weights();
+  const std::uint64_t whole = !arguments.like.empty() ? file.file_bytes_as(model.types_in(mixture_of(arguments.like)))
+                              : !arguments.bpw.empty()
+                                  ? metadata + klens::parse_budget(arguments.bpw + "bpw", weights, 2 * weights)
+                                  : klens::parse_budget(arguments.size, weights, 2 * weights);
+  if (whole <= fixed)
+    throw klens::argument_error{"what is not planned takes " + std::to_string(fixed) + " bytes alone; the limit is " +
+                                std::to_string(whole)};
+  return whole - fixed;
+}
+
+// The line of each tensor that llama-quantize may change: its own default must decide nothing.
+std::string type_file_text(const tensor_types& types, const std::vector<klens::layer>& layers, const gguf_file& file) {
+  std::string text;
+  for (const klens::layer& each : layers) {
+    const auto planned = types.find(each.name);
+    const ggml_type type = planned == types.end() ? file.at(each.name).type : planned->second;
+    text += "^" + std::regex_replace(each.name, std::regex{"\\."}, "\\.") + "$=" + ggml_format::name_of(type) + "\n";
+  }
+  return text;
+}
+
+struct version {
+  std::string name;
+  tensor_types types;
+  std::uint64_t bytes = 0;
+  klens::totals<klens::kl> kl{klens::kl{}};
+};
+
+void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file,
+           std::deque<klens::detail::weight_guard>& guards, std::size_t threads) {
+  for (klens::layer& each : layers) {
+    const auto type = of.types.find(each.name);
+    if (type == of.types.end() || type->second == file.at(each.name).type) continue;
+    (void)guards.emplace_back(each).perturb(klens::scheme{ggml_format{type->second}}, {.threads = threads});
+  }
+}
+
+// One batch at a time: its reference logits, then those of every version.
+void measure(std::vector<version>& versions, gguf_model& model, std::vector<klens::layer>& layers, const gguf_file& file,
+             const hybrid::token_set& tokens, const hybrid::run_arguments& run) {
+  const std::size_t per_batch = run.sequences_per_batch();
+  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
+    const auto some = tokens.batch(batch, per_batch);
+    const klens::matrix<float> reference = model.logits(some, tokens.length);
+    for (version& each : versions) {
+      std::deque<klens::detail::weight_guard> guards;
+      apply(each, layers, file, guards, run.threads);
+      each.kl.merge(std::get<0>(klens::measure(reference, model.logits(some, tokens.length),
+                                               {.first_position = batch * per_batch * tokens.length, .threads = run.threads},
+                                               klens::kl{})));
+    }
+  }
+}
+
+hybrid::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
+  hybrid::token_set tokens = read_tokens(arguments.run.tokens, arguments.of_llama, model);
+  if (tokens.length < 4) throw klens::argument_error{"--context: wants at least 4 tokens"};
+  if (hybrid::find_overlap(scored.origin.sketch, tokens.tokens))
+    throw klens::argument_error{
+        "the held-out tokens overlap with those that were scored; choose others (--first or another file)"};
+  return tokens;
+}
+
+}  // namespace
+
+void plan(const plan_arguments& arguments) {
+  check_request(arguments);
+  start_engine();
+  const gguf_file file{arguments.run.model};
+  const klens::scores_file scored = read_scores_of(arguments.scores, file);
+  const run_settings settings{arguments.run.threads, arguments.of_llama.gpu_layers};
+  gguf_model model{file, arithmetic::floats, settings};
+  std::vector<klens::layer> layers = model.layers();
+  const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
+  const hybrid::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : hybrid::token_set{};
+
+  const std::vector<klens::plan_unit> units = units_of(scored.result, file, arguments);
+  const klens::allocation chosen = klens::exact{}(units, budget_of(arguments, file, model, units));
+  const tensor_types types = types_of(units, chosen, file);
+  const std::uint64_t bytes = file.file_bytes_as(types);
+
+  std::vector<version> versions;
+  for (const std::string& name : {std::string{"Q8_0"}, std::string{"Q4_K_M"}, std::string{"Q4_0"}}) {
+    const tensor_types made = model.types_in(mixture_of(name));
+    versions.push_back({name, made, file.file_bytes_as(made)});
+  }
+  if (!arguments.like.empty() && std::ranges::find(versions, arguments.like, &version::name) == versions.end()) {
+    const tensor_types made = model.types_in(mixture_of(arguments.like));
+    versions.push_back({arguments.like, made, file.file_bytes_as(made)});
+  }
+  versions.push_back({"plan", types, bytes});
+  if (has_tokens) measure(versions, model, layers, file, held_out, arguments.run);
+
+  std::printf("plan for %s: %zu tensors, %llu bytes%s, kl predicted %.5g nats/token\n\n", file.path().filename().c_str(),
+              units.size(), static_cast<unsigned long long>(bytes), chosen.gap == 0 ? ", the best that these scores allow" : "",
+              chosen.damage);
+  hybrid::table lines{has_tokens ? "lrrr" : "lrr"};
+  std::vector<std::string> heading{"file", "bytes", "bits/weight"};
+  if (has_tokens) heading.emplace_back("kl held out");
+  lines.add(heading);
+  for (const version& each : versions) {
+    std::vector<std::string> cells{
+        each.name, std::to_string(each.bytes),
+        hybrid::text("%.3f", 8 * static_cast<double>(each.bytes) / static_cast<double>(file.weights()))};
+    if (has_tokens) cells.push_back(hybrid::text("%.5g", each.kl.mean()));
+    lines.add(cells);
+  }
+  lines.print(stdout);
+  std::map<std::string, std::size_t> counts;
+  for (const auto& [name, type] : types) ++counts[ggml_format::name_of(type)];
+  std::printf("tensors:");
+  for (const auto& [type, count] : counts) std::printf("  %zu %s", count, type.c_str());
+  std::printf("\n");
+  if (arguments.output.empty()) return;
+
+  klens::write_file(arguments.output, type_file_text(types, layers, file));
+  const std::filesystem::path target = arguments.quantized.empty() ? "OUTPUT.gguf" : arguments.quantized;
+  std::printf("types written to %s; use: llama-quantize %s\n", arguments.output.c_str(),
+              quantize_arguments(file, arguments.output, target).c_str());
+  if (!arguments.verify) return;
+  const quantized_file made = make_and_measure(file, arguments.output, target, arguments.tools, held_out, settings);
+  std::printf("llama-quantize wrote %llu bytes; predicted were %llu\n", static_cast<unsigned long long>(made.bytes),
+              static_cast<unsigned long long>(bytes));
+  std::printf(
+      "kl of that file, run as llama.cpp runs it, on the second halves of the sequences: %.6g by klens from float logits, "
+      "%.6g by llama-perplexity from 16-bit ones\n",
+      made.klens_kl, made.tool_kl);
+}
+
+}  // namespace llama_adapter

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rank_command.hpp"
+
+namespace llama_adapter {
+
+struct plan_arguments {
+  hybrid::run_arguments run;  ///< its tokens are held out; none: nothing is measured
+  llama_arguments of_llama;
+  std::filesystem::path scores;
+  std::string size, bpw, like;  ///< one of them: of the file, of its tensors, the bytes of llama-quantize's own mixture
+  std::vector<std::string> keep;
+  std::optional<double> floor;
+  std::filesystem::path output;
+  bool verify = false;
+  std::filesystem::path tools, quantized;
+};
+
+/// Prints which type each tensor gets, and writes the file that llama-quantize takes as --tensor-type-file.
+/// Throws klens::error.
+void plan(const plan_arguments& arguments);
+
+}  // namespace llama_adapter
