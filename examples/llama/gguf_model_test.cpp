@@ -14,6 +14,7 @@
 #include "engine.hpp"
 #include "ggml_format.hpp"
 #include "gguf_file.hpp"
+#include "kl_base.hpp"
 #include "tiny_gguf.hpp"
 
 namespace {
@@ -248,6 +249,34 @@ TEST_CASE("mixtures are those of llama-quantize") {
       CHECK(made.at(name).type == type);
     }
   }
+}
+
+TEST_CASE("a base file gives back log-probabilities to half a step of its 16 bits") {
+  const hybrid::token_set tokens{twelve_tokens(), 2, 6};
+  const std::filesystem::path path = scratch("logits.kl-base");
+  klens::matrix<float> logits(12, 11);
+  for (Eigen::Index i = 0; i < logits.size(); ++i) logits.data()[i] = 5 * std::sin(static_cast<float>(i * i));
+  logits(3, 0) = logits(3, 1) - 40;  // deeper than the format reaches
+  write_kl_base(path, tokens, 11, [&](std::size_t s) { return logits.middleRows(6 * static_cast<Eigen::Index>(s), 6); });
+  CHECK(std::filesystem::file_size(path) == 8 + 12 + 12 * 4 + 2 * 2 * (12 + 4) * 2);  // 2 positions of each, 12 codes, a front
+  kl_base base{path};
+  CHECK(base.vocabulary() == 11);
+  CHECK(base.tokens().tokens == tokens.tokens);
+  const klens::matrix<float> read = base.logits(0, 2);
+  REQUIRE(read.rows() == 4);
+  for (Eigen::Index r = 0; r < 4; ++r) {
+    const Eigen::Index position = r / 2 * 6 + 3 + r % 2;
+    const double log_sum = std::log(logits.row(position).cast<double>().array().exp().sum());
+    const float highest = logits.row(position).maxCoeff();
+    for (Eigen::Index v = 0; v < 11; ++v) {
+      const float within = std::max(logits(position, v), highest - 16);
+      CHECK(std::abs(read(r, v) - (within - log_sum)) < 16.0 / 65535 / 2 + 40 * 6e-8 * 4);
+    }
+  }
+  CHECK(base.logits(1, 1) == read.bottomRows(2));
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  CHECK_THROWS_AS(kl_base{path}, klens::file_error);
+  CHECK_THROWS_AS(kl_base{written({})}, klens::file_error);
 }
 
 TEST_CASE("the shipped model in GGUF gives the logits of transformers") {

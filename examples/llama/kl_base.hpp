@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <klens/matrix.hpp>
 
@@ -15,6 +16,26 @@ namespace llama_adapter {
 struct kl_base_rows {
   std::size_t first, count;  ///< of a sequence's positions
   explicit kl_base_rows(std::size_t length) : first{length / 2}, count{length - 1 - length / 2} {}
+};
+
+/// Such a file, read one batch of sequences at a time.
+class kl_base {
+ public:
+  /// Throws klens::file_error: not such a file, cut short, tokens outside its vocabulary.
+  explicit kl_base(std::filesystem::path path);
+
+  [[nodiscard]] const hybrid::token_set& tokens() const noexcept { return tokens_; }
+  [[nodiscard]] std::size_t vocabulary() const noexcept { return vocabulary_; }
+  [[nodiscard]] kl_base_rows rows() const noexcept { return kl_base_rows{tokens_.length}; }
+
+  /// Log-probabilities [count * rows().count x vocabulary] of `count` sequences.
+  [[nodiscard]] klens::matrix<float> logits(std::size_t first_sequence, std::size_t count);
+
+ private:
+  std::filesystem::path path_;
+  std::ifstream stream_;
+  hybrid::token_set tokens_;
+  std::size_t vocabulary_ = 0;
 };
 
 /// Writes such a file of what `logits(sequence)` gives, [length x vocabulary].

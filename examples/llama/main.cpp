@@ -31,6 +31,8 @@ void add_rank(CLI::App& app, hybrid::rank_arguments& rank, llama_adapter::llama_
   const auto rank_with = [&](const hybrid::rank_arguments& of) { return llama_adapter::rank(of, of_llama); };
   CLI::App& command = hybrid::add_rank_command(app, rank, "a model in GGUF: F32, F16 or BF16", rank_with, interrupted);
   add_token_options(command, rank.run, of_llama);
+  command.add_option("--kl-divergence-base", of_llama.base,
+                     "instead of --tokens: such a file of llama-perplexity's, its tokens and its 16-bit logits as reference");
   rank.schemes = "q4_0,q8_0,q4_k,q5_k,q6_k";
   rename(command, "--schemes", "--types", rank.schemes, "ggml's types, with commas between them");
   command.get_option("--types")->capture_default_str();

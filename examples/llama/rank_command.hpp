@@ -10,6 +10,7 @@ namespace llama_adapter {
 struct llama_arguments {
   std::filesystem::path text;  ///< instead of tokens: the model's own tokenizer makes them
   bool plain_text = false;     ///< take <unk> and its like for five characters
+  std::filesystem::path base;  ///< instead of either: tokens and reference of llama-perplexity --kl-divergence-base
   int gpu_layers = 0;
 };
 
