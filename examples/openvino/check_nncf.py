@@ -6,6 +6,7 @@ lies, and the logits. Needs nncf==3.4.0.
 """
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def tokens_of(path):
 
 
 def main(program, model_path, tokens_path):
+    nncf.set_log_level(logging.ERROR)
     core = ov.Core()
     original = core.read_model(model_path)
     tokens = tokens_of(tokens_path)

@@ -39,7 +39,7 @@ if [[ ${1-} == --check ]]; then
     "$python" -m pip install --quiet nncf==3.4.0 >&2
   fi
   say "compressing the same model by NNCF"
-  "$python" "$root/examples/openvino/check_nncf.py" "$build/bin/klens-openvino" "$model/ov/model.xml" "$tokens" 2>/dev/null
+  "$python" "$root/examples/openvino/check_nncf.py" "$build/bin/klens-openvino" "$model/ov/model.xml" "$tokens"
   say "timing the same models by benchmark_app"
   "$build/bin/klens-openvino" demo --synthetic llama-130m --budgets 5bpw --runs 1 --output "$build/synthetic" >/dev/null
   exec "$python" "$root/examples/openvino/check_latency.py" "$build/bin/klens-openvino" 128 "$model/ov/model.xml" \
