@@ -150,6 +150,39 @@ TEST_CASE(
   CHECK(bytes + 16 * layers.size() >= before - in_f16 + plan.bytes);
 }
 
+TEST_CASE("a matrix behind leading ones keeps them, and the lookup of columns is refused") {
+  const auto ids = token_ids();
+  std::vector<float> values;
+  for (std::size_t in = 0; in < 6; ++in)
+    for (std::size_t out = 0; out < 3; ++out) values.push_back(weight_at(out, in));
+  const auto up = std::make_shared<op::Constant>(ov::element::f32, ov::Shape{1, 6, 3}, values);
+  up->set_friendly_name("up");
+  const node hidden = product(looked_up(constant(ov::element::f32, 5, 6, "table"), ids), up, false);
+  checked_ir ir =
+      check_ir(std::make_shared<ov::Model>(ov::OutputVector{product(hidden, constant(ov::element::f32, 5, 3, "head"), true)},
+                                           ov::ParameterVector{ids}),
+               "model.xml");
+  ir_model simulated{ir, 1};
+  std::vector<klens::layer> layers = simulated.layers();
+  const klens::plan plan = plan_of(std::span(layers).first(1), {"int4-g3"});
+  REQUIRE(layers[0].name == "up");
+  simulate(layers, plan);
+  const klens::matrix<float> expected = simulated.logits(ten_tokens(), 5), sums = magnitudes(simulated, ten_tokens(), 5);
+  (void)store_plan(ir, plan, "plan.json");
+  const float bound = 2 * (6 + 3 + 3) * std::numeric_limits<float>::epsilon() / 2;
+  CHECK(((logits_of(ir, ten_tokens(), 5) - expected).cwiseAbs().array() <= bound * sums.array()).all());
+
+  const node table = constant(ov::element::f32, 6, 5, "table");
+  const node columns = std::make_shared<op::Gather>(table, ids, op::Constant::create(ov::element::i32, {}, {1}));
+  const node turned = std::make_shared<op::Transpose>(columns, op::Constant::create(ov::element::i64, {3}, {1, 2, 0}));
+  klens::plan tied;
+  tied.layers = {{"table", "int8-channel"}};
+  tied.bytes = 5 * (6 + 2);
+  CHECK(says(
+      refusal(std::make_shared<ov::Model>(ov::OutputVector{product(turned, table, false)}, ov::ParameterVector{ids}), tied),
+      "table is looked up by columns"));
+}
+
 TEST_CASE("layers of a plan are found by the end of a name, and a tied head by its own") {
   klens::plan plan;
   plan.layers = {{"up.weight", "int8-channel"}, {"lm_head.weight", "int8-channel"}};
