@@ -21,10 +21,11 @@ struct stored_plan {
   std::size_t untouched = 0;  ///< matrices that the plan has not
 };
 
-/// Stores the matrices of a model as a plan says, and leaves those that it has not as they are. A layer of the plan is the matrix of
-/// that name, or whose name ends in it after a dot; lm_head.weight is also a matrix that the embedding looks up.
-/// Throws     klens::argument_error, beginning with `plan_path`, where the plan is another model's; klens::argument_error for a
-///            scheme that cannot be stored; klens::numeric_error for weights that a scheme cannot store. `ir` is then unspecified.
+/// Stores the matrices of a model as a plan says, and leaves those that it has not as they are. A layer of the plan is the
+/// matrix of that name, or whose name ends in it after a dot; lm_head.weight is also a matrix that the embedding looks up.
+/// Throws     klens::argument_error, beginning with `plan_path`, where the plan is another model's; klens::argument_error for
+///            a scheme that cannot be stored; klens::numeric_error for weights that a scheme cannot store. `ir` is then
+///            unspecified.
 [[nodiscard]] stored_plan store_plan(checked_ir& ir, const klens::plan& plan, const std::string& plan_path);
 
 /// Writes xml and its .bin, both or none. Throws klens::file_error.

@@ -15,8 +15,8 @@
 
 namespace openvino_adapter {
 
-/// A language model in OpenVINO's format, on its CPU device. The weights of matrix products are inputs of the compiled model, so
-/// that changing them costs a write to memory and no compilation.
+/// A language model in OpenVINO's format, on its CPU device. The weights of matrix products are inputs of the compiled model,
+/// so that changing them costs a write to memory and no compilation.
 class ir_model {
  public:
   /// Compiles. Throws klens::file_error for weights that cannot be ranked.

@@ -13,8 +13,8 @@
 
 namespace openvino_adapter {
 
-/// float32 on the CPU without quantized activations, one thread for each sequence: what a KL can be measured with. Logits are the
-/// same, bit for bit, for any number of sequences and threads.
+/// float32 on the CPU without quantized activations, one thread for each sequence: what a KL can be measured with. Logits are
+/// the same, bit for bit, for any number of sequences and threads.
 [[nodiscard]] ov::AnyMap exact_settings(std::size_t threads);
 
 /// A compiled model.

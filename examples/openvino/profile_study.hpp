@@ -54,9 +54,9 @@ struct profile_study {
 /// Throws klens::argument_error for a device that is not there, naming those that are.
 void expect_devices(const std::vector<std::string>& wanted);
 
-/// Starts each model in a process of its own; then runs all of them in turns; then measures what they say on the CPU in float32,
-/// against the first. Throws klens::argument_error for a device that is not there, naming those that are, and for models that do not
-/// share the first one's vocabulary.
+/// Starts each model in a process of its own; then runs all of them in turns; then measures what they say on the CPU in
+/// float32, against the first. Throws as expect_devices, and klens::argument_error for models that do not share the first one's
+/// vocabulary.
 [[nodiscard]] profile_study profile_models(const std::vector<profile_subject>& subjects, const profile_request& request);
 
 /// For people: a table.

@@ -26,7 +26,8 @@ struct mamba2_shape {
 /// Mamba-2's scan as products of matrices over the whole sequence, quadratic in its length:
 ///   y_t = sum over s <= t of exp(decay_{s+1} + ... + decay_t) (c_t . b_s) x_s
 /// which is what h_t = exp(decay_t) h_{t-1} + b_t x_t, y_t = c_t . h_t gives.
-/// Shapes     decay [batch, length, heads], b and c [batch, length, state], x and the result [batch, length, heads, head width].
+/// Shapes     decay [batch, length, heads], b and c [batch, length, state], x and the result [batch, length, heads, head
+///            width].
 [[nodiscard]] ov::Output<ov::Node> state_space_product(const ov::Output<ov::Node>& decay, const ov::Output<ov::Node>& b,
                                                        const ov::Output<ov::Node>& c, const ov::Output<ov::Node>& x);
 
