@@ -83,7 +83,10 @@ class rank_forward {
 }  // namespace
 
 bool rank(const hybrid::rank_arguments& arguments, const llama_arguments& of_llama) {
-  const hybrid::scan_request request{arguments, parse_types(arguments.schemes)};
+  hybrid::rank_arguments named = arguments;  // as the scores say where their tokens came from
+  if (!of_llama.text.empty()) named.run.tokens.file = of_llama.text;
+  if (!of_llama.base.empty()) named.run.tokens.file = of_llama.base;
+  const hybrid::scan_request request{named, parse_types(arguments.schemes)};
   const bool has_base = !of_llama.base.empty();
   if (has_base && (!arguments.run.tokens.file.empty() || !of_llama.text.empty()))
     throw klens::argument_error{"--kl-divergence-base: brings its tokens along; leave --tokens and --file away"};
