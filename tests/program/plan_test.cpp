@@ -267,7 +267,16 @@ TEST_CASE("klens plan: a second opinion is planned by other scores and measured 
               .exit_code == 0);
   const auto result = run_plan("--budget 5.2bpw --second-opinion " + quoted(folder / "restored.json"));
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-  CHECK(result.output.find("second opinion") != std::string::npos);
+  // What the table says of a version: all after its name.
+  const auto row = [](const std::string& output, const std::string& version) {
+    const std::size_t at = output.find("\n" + version + "  ");
+    REQUIRE_MESSAGE(at != std::string::npos, output);
+    const std::size_t first = output.find_first_not_of(' ', at + 1 + version.size());
+    return output.substr(first, output.find('\n', first) - first);
+  };
+  CHECK(row(result.output, "second opinion") != row(result.output, "plan"));
+  const auto same = run_plan("--budget 5.2bpw --second-opinion " + quoted(scores_file()));
+  CHECK(row(same.output, "second opinion") == row(same.output, "plan"));
 }
 
 TEST_CASE("klens plan: a packed model takes the plan's bytes and gives the logits of its simulation, bit for bit") {
