@@ -21,6 +21,7 @@ namespace {
 using nlohmann::json;
 using support::calibration;
 using support::embedded_model;
+using support::quoted;
 using support::run_klens;
 
 const std::string held_out = "'" + support::example_data + "/wikitext2-held-out.safetensors'";
@@ -30,8 +31,6 @@ const std::string model_and_layers =
     embedded_model + " --layers 'layers.2.(self|feed)|layers.3.mamba' --schemes int4-channel,int2-channel ";
 const std::string small = "validate " + model_and_layers + "--tokens " + calibration + " --held-out " + held_out +
                           " --sequences 4 --length 32 --held-out-sequences 12 --resamples 200 ";
-
-std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
 
 // One run for most of the tests.
 struct reported {
@@ -103,14 +102,6 @@ double plain_rho(const two_lists& of) {
     yy += y * y;
   }
   return xy / std::sqrt(xx * yy);
-}
-
-void check_refused(const support::program_result& result, const std::string& because) {
-  INFO(result.errors);
-  CHECK(result.exit_code == 2);
-  CHECK(result.output.empty());
-  CHECK(std::ranges::count(result.errors, '\n') == 1);
-  CHECK(result.errors.find(because) != std::string::npos);
 }
 
 }  // namespace
