@@ -76,6 +76,14 @@ std::string scheme_of(const klens::plan& of, const std::string& layer) {
   return scheme ? *scheme : "none";
 }
 
+// What the table says of a version: all after its name.
+std::string row(const std::string& output, const std::string& version) {
+  const std::size_t at = output.find("\n" + version + "  ");
+  REQUIRE_MESSAGE(at != std::string::npos, output);
+  const std::size_t first = output.find_first_not_of(' ', at + 1 + version.size());
+  return output.substr(first, output.find('\n', first) - first);
+}
+
 }  // namespace
 
 TEST_CASE("klens plan: sizes, predictions and measurements are what they are called") {
@@ -246,17 +254,19 @@ TEST_CASE("klens plan: tolerance stays within gamma of the untouched model, on t
 }
 
 TEST_CASE("klens plan: a local search keeps what measures better on the scored tokens, and the plan it began with is shown") {
-  const temporary_folder folder;
-  const auto result = run_plan("--budget 5.2bpw --local-search 6 --output " + quoted(folder / "plan.json"));
-  REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-  const std::size_t at = result.output.find("kl there ");
+  const std::string start = "--budget 5.2bpw --allocator threshold";  // leaves room, so that a move must help
+  const auto searched = run_plan(start + " --local-search 6"), unsearched = run_plan(start);
+  REQUIRE_MESSAGE(searched.exit_code == 0, searched.errors);
+  const std::size_t at = searched.output.find("kl there ");
   REQUIRE(at != std::string::npos);
   char* rest = nullptr;
-  const double before = std::strtod(result.output.c_str() + at + 9, &rest), after = std::strtod(rest + 4, nullptr);
-  CHECK(after <= before);
-  CHECK(result.output.find("plan unsearched") != std::string::npos);
-  const klens::plan plan = klens::read_plan(folder / "plan.json");
+  const double before = std::strtod(searched.output.c_str() + at + 9, &rest), after = std::strtod(rest + 4, nullptr);
+  CHECK(after < before);
+  CHECK(row(searched.output, "plan unsearched") == row(unsearched.output, "plan"));
+  CHECK(row(searched.output, "plan") != row(unsearched.output, "plan"));
+  const klens::plan plan = planned(start + " --local-search 6");
   CHECK(plan.bytes <= plan.budget_bytes);
+  CHECK(plan.bytes > planned(start).bytes);
 }
 
 TEST_CASE("klens plan: a second opinion is planned by other scores and measured beside") {
@@ -267,13 +277,6 @@ TEST_CASE("klens plan: a second opinion is planned by other scores and measured 
               .exit_code == 0);
   const auto result = run_plan("--budget 5.2bpw --second-opinion " + quoted(folder / "restored.json"));
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
-  // What the table says of a version: all after its name.
-  const auto row = [](const std::string& output, const std::string& version) {
-    const std::size_t at = output.find("\n" + version + "  ");
-    REQUIRE_MESSAGE(at != std::string::npos, output);
-    const std::size_t first = output.find_first_not_of(' ', at + 1 + version.size());
-    return output.substr(first, output.find('\n', first) - first);
-  };
   CHECK(row(result.output, "second opinion") != row(result.output, "plan"));
   const auto same = run_plan("--budget 5.2bpw --second-opinion " + quoted(scores_file()));
   CHECK(row(same.output, "second opinion") == row(same.output, "plan"));
