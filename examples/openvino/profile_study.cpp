@@ -5,7 +5,6 @@
 #include <cmath>
 #include <deque>
 #include <klens/error.hpp>
-#include <span>
 
 #include "ir_session.hpp"
 #include "terminal.hpp"
@@ -59,13 +58,12 @@ void measure_quality(profile_study& study) {
   std::vector<hybrid::measured_version> measured(sessions.size());
   const std::size_t at_once = 2 * request.threads;
   hybrid::progress_line line;
-  for (std::size_t first = 0; first < tokens.sequences; first += at_once) {
-    const auto some =
-        std::span(tokens.tokens).subspan(first * tokens.length, std::min(at_once, tokens.sequences - first) * tokens.length);
+  for (std::size_t batch = 0; batch * at_once < tokens.sequences; ++batch) {
+    const auto some = tokens.batch(batch, at_once);
     const klens::matrix<float> reference = sessions[0].logits(some, tokens.length);
     for (std::size_t m = 0; m < sessions.size(); ++m) {
-      line.show(
-          hybrid::text("measuring: sequence %zu/%zu, model %zu/%zu", first + 1, tokens.sequences, m + 1, sessions.size()));
+      line.show(hybrid::text("measuring: sequence %zu/%zu, model %zu/%zu", batch * at_once + 1, tokens.sequences, m + 1,
+                             sessions.size()));
       measured[m].add(reference, m == 0 ? reference : sessions[m].logits(some, tokens.length), some, tokens.length,
                       request.threads);
     }

@@ -1,9 +1,7 @@
-#include <algorithm>
 #include <cstdio>
 #include <klens/metric/kl.hpp>
 #include <klens/metric/measure.hpp>
 #include <klens/rank/rank_layers.hpp>
-#include <span>
 
 #include "command_parts.hpp"
 #include "ir_model.hpp"
@@ -13,15 +11,10 @@
 namespace openvino_adapter {
 namespace {
 
-std::span<const std::int32_t> tokens_of(const hybrid::token_set& all, std::size_t batch, std::size_t per_batch) {
-  const std::size_t first = batch * per_batch, count = std::min(per_batch, all.sequences - first);
-  return std::span(all.tokens).subspan(first * all.length, count * all.length);
-}
-
 void print_damage_of_device(ir_model& model, const hybrid::token_set& tokens, std::size_t per_batch) {
   klens::totals<klens::kl> total{klens::kl{}};
   for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
-    const auto some = tokens_of(tokens, batch, per_batch);
+    const auto some = tokens.batch(batch, per_batch);
     total.merge(std::get<0>(klens::measure(model.logits(some, tokens.length), model.by_default().logits(some, tokens.length),
                                            {.first_position = batch * per_batch * tokens.length}, klens::kl{})));
   }
@@ -41,7 +34,7 @@ bool rank(const hybrid::rank_arguments& arguments) {
                                request.read_tokens(model.vocabulary())};
   const std::size_t per_batch = request.sequences_per_batch();
   const auto forward = [&](std::size_t batch) {
-    return model.logits(tokens_of(subject.tokens, batch, per_batch), subject.tokens.length);
+    return model.logits(subject.tokens.batch(batch, per_batch), subject.tokens.length);
   };
   const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
     return klens::rank_layers(subject.layers, forward, schemes, metrics, options);
