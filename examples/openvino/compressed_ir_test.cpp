@@ -155,9 +155,10 @@ TEST_CASE("a matrix behind leading ones keeps them, and the lookup of columns is
   std::vector<float> values;
   for (std::size_t in = 0; in < 6; ++in)
     for (std::size_t out = 0; out < 3; ++out) values.push_back(weight_at(out, in));
-  const auto up = std::make_shared<op::Constant>(ov::element::f32, ov::Shape{1, 6, 3}, values);
+  const auto up = std::make_shared<op::Constant>(ov::element::f32, ov::Shape{1, 1, 6, 3}, values);
   up->set_friendly_name("up");
-  const node hidden = product(looked_up(constant(ov::element::f32, 5, 6, "table"), ids), up, false);
+  const node ranked = product(looked_up(constant(ov::element::f32, 5, 6, "table"), ids), up, false);  // [1, batch, length, 3]
+  const node hidden = std::make_shared<op::Squeeze>(ranked, op::Constant::create(ov::element::i64, {1}, {0}));
   checked_ir ir =
       check_ir(std::make_shared<ov::Model>(ov::OutputVector{product(hidden, constant(ov::element::f32, 5, 3, "head"), true)},
                                            ov::ParameterVector{ids}),
