@@ -15,6 +15,7 @@
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
 #     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
 #     exports     an exported plan in the hands of NNCF, which comes from PyPI
+#     openvino, llama             the adapters, beside their engines' own tools
 #   bash tests/run.sh STAGE...   only these
 # Each stage leaves its output in build/logs/STAGE.log.
 set -uo pipefail
@@ -23,7 +24,7 @@ cd -- "$root" || exit
 source scripts/setup.sh
 
 usual=(format release meson headers)
-further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports)
+further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports openvino llama)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -130,6 +131,8 @@ stage_exports() {
   cmake --preset release -D KLENS_PYTHON="$python" && cmake --build build/release --target klens -j "$(nproc)" &&
     ctest --test-dir build/release -R '^program_nncf$' --timeout 900 --output-on-failure
 }
+stage_openvino() { bash examples/openvino/run.sh --check; }
+stage_llama() { bash examples/llama/run.sh --check; }
 
 packages_of() {
   case $1 in
