@@ -16,8 +16,8 @@
 
 namespace llama_adapter {
 
-/// A type of ggml's as a quantizer of klens': packed and unpacked by ggml's own functions, without an importance matrix, so that
-/// what is kept is, bit for bit, what llama-quantize writes.
+/// A type of ggml's as a quantizer of klens': packed and unpacked by ggml's own functions, without an importance matrix, and in
+/// another type where llama-quantize takes another, so that what is kept is, bit for bit, what it writes.
 class ggml_format {
  public:
   /// Those that need no importance matrix.
@@ -34,9 +34,32 @@ class ggml_format {
   [[nodiscard]] static std::string name_of(ggml_type type) { return lower(ggml_type_name(type)); }
   [[nodiscard]] std::string name() const { return name_of(type_); }
 
-  [[nodiscard]] bool stores(std::size_t columns) const noexcept { return columns % block() == 0; }
+  /// What llama-quantize stores rows of that length in when this type is asked for: a type of smaller blocks where this one's do
+  /// not divide them.
+  [[nodiscard]] ggml_type stored_type(std::size_t columns) const noexcept {
+    if (columns % block(type_) == 0) return type_;
+    switch (type_) {
+      case GGML_TYPE_Q2_K:
+      case GGML_TYPE_Q3_K:
+        return GGML_TYPE_Q4_0;
+      case GGML_TYPE_Q4_K:
+        return GGML_TYPE_Q5_0;
+      case GGML_TYPE_Q5_K:
+        return GGML_TYPE_Q5_1;
+      case GGML_TYPE_Q6_K:
+        return GGML_TYPE_Q8_0;
+      case GGML_TYPE_IQ3_S:
+      case GGML_TYPE_IQ4_XS:
+        return GGML_TYPE_IQ4_NL;
+      default:
+        return type_;
+    }
+  }
+
+  [[nodiscard]] bool stores(std::size_t columns) const noexcept { return columns % block(stored_type(columns)) == 0; }
   [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept {
-    return (columns + block() - 1) / block() * ggml_type_size(type_);
+    const ggml_type type = stored_type(columns);
+    return (columns + block(type) - 1) / block(type) * ggml_type_size(type);
   }
 
   void round_trip(std::span<const float> weights, std::span<float> kept) const {
@@ -46,16 +69,18 @@ class ggml_format {
   }
   void pack(std::span<const float> weights, std::span<std::byte> packed) const {
     const auto columns = static_cast<std::int64_t>(weights.size());
-    ggml_quantize_chunk(type_, weights.data(), packed.data(), 0, 1, columns, nullptr);
-    if (!ggml_validate_row_data(type_, packed.data(), packed.size()))
+    const ggml_type type = stored_type(weights.size());
+    ggml_quantize_chunk(type, weights.data(), packed.data(), 0, 1, columns, nullptr);
+    if (!ggml_validate_row_data(type, packed.data(), packed.size()))
       throw klens::numeric_error{name() + " cannot hold these weights: a scale is not finite; choose another type for them"};
   }
   void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
-    ggml_get_type_traits(type_)->to_float(packed.data(), kept.data(), static_cast<std::int64_t>(kept.size()));
+    ggml_get_type_traits(stored_type(kept.size()))
+        ->to_float(packed.data(), kept.data(), static_cast<std::int64_t>(kept.size()));
   }
 
  private:
-  [[nodiscard]] std::size_t block() const noexcept { return static_cast<std::size_t>(ggml_blck_size(type_)); }
+  [[nodiscard]] static std::size_t block(ggml_type type) noexcept { return static_cast<std::size_t>(ggml_blck_size(type)); }
 
   [[nodiscard]] static std::string lower(std::string text) {
     std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

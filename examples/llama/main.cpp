@@ -44,11 +44,11 @@ void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
   hybrid::add_run_options(command, plan.run, "the model that was ranked");
   add_token_options(command, plan.run, plan.of_llama);
   command.add_option("--scores", plan.scores, "scores.json of rank")->required();
-  command.add_option("--size", plan.size, "most bytes of the file: 3.2GiB, 500MB, 4.5bpw");
-  command.add_option("--bpw", plan.bpw, "most bits a weight, of the tensors: 4.5");
-  command.add_option("--like", plan.like, "the bytes of llama-quantize's own mixture: Q4_K_M");
-  command.add_option("--keep", plan.keep, "tensors in whose names this regular expression is found stay as they are");
-  command.add_option("--floor", plan.floor,
+  command.add_option("--size", plan.limit.size, "most bytes of the file: 3.2GiB, 500MB, 4.5bpw");
+  command.add_option("--bpw", plan.limit.bpw, "most bits a weight, of the tensors: 4.5");
+  command.add_option("--like", plan.limit.like, "the bytes of llama-quantize's own mixture: Q4_K_M");
+  command.add_option("--keep", plan.rules.keep, "tensors in whose names this regular expression is found stay as they are");
+  command.add_option("--floor", plan.rules.floor,
                      "no tensor may lose more than so many nats/token; one that would in every type stays as it is");
   command.add_option("--output", plan.output, "write the types here, for llama-quantize --tensor-type-file");
   command.add_flag("--verify", plan.verify,

@@ -1,19 +1,15 @@
 #include "plan_command.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <deque>
-#include <klens/detail/name_pattern.hpp>
 #include <klens/detail/weight_guard.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/json.hpp>
 #include <klens/metric/kl.hpp>
 #include <klens/metric/measure.hpp>
-#include <klens/plan/budget.hpp>
 #include <klens/plan/exact.hpp>
 #include <map>
-#include <regex>
 #include <tuple>
 #include <utility>
 
@@ -30,36 +26,23 @@
 namespace llama_adapter {
 namespace {
 
-constexpr std::array<std::pair<const char*, llama_ftype>, 11> mixtures{{{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
-                                                                        {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
-                                                                        {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
-                                                                        {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
-                                                                        {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
-                                                                        {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M},
-                                                                        {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S},
-                                                                        {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
-                                                                        {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S},
-                                                                        {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
-                                                                        {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K}}};
-
-llama_ftype mixture_of(const std::string& name) {
-  std::string known;
-  for (const auto& [each, mixture] : mixtures) {
-    if (name == each) return mixture;
-    known += std::string{known.empty() ? "" : ", "} + each;
-  }
-  throw klens::argument_error{"--like " + klens::detail::name_text(name) + " is not known; known are " + known};
-}
-
 void check_request(const plan_arguments& arguments) {
-  if ((arguments.size.empty() ? 0 : 1) + (arguments.bpw.empty() ? 0 : 1) + (arguments.like.empty() ? 0 : 1) != 1)
+  if ((arguments.limit.size.empty() ? 0 : 1) + (arguments.limit.bpw.empty() ? 0 : 1) + (arguments.limit.like.empty() ? 0 : 1) !=
+      1)
     throw klens::argument_error{"give one of --size, --bpw and --like"};
-  if (!arguments.like.empty()) (void)mixture_of(arguments.like);
-  if (arguments.floor && !(*arguments.floor > 0)) throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
+  if (!arguments.limit.like.empty()) (void)mixture_of(arguments.limit.like);
+  if (arguments.rules.floor && !(*arguments.rules.floor > 0))
+    throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   if (arguments.verify && (arguments.output.empty() || arguments.quantized.empty() || !has_tokens))
     throw klens::argument_error{"--verify: wants --output, --quantized and held-out --tokens or --file"};
   if (!arguments.output.empty()) klens::atomic_file{arguments.output};
+  if (!arguments.verify) return;
+  std::error_code missing;
+  if (std::filesystem::equivalent(arguments.quantized, arguments.run.model, missing))
+    throw klens::argument_error{"--quantized: is the model itself; name another file"};
+  klens::atomic_file{arguments.quantized};
+  expect_tools(arguments.tools);
 }
 
 klens::scores_file read_scores_of(const std::filesystem::path& scores, const gguf_file& file) {
@@ -68,68 +51,6 @@ klens::scores_file read_scores_of(const std::filesystem::path& scores, const ggu
     throw klens::file_error{scores.string() + ": has the scores of another model, " + scored.origin.model_path +
                             "; rank the tensors of " + file.path().string()};
   return scored;
-}
-
-// One unit a scored tensor: the types that were scored, and the one it has, which loses nothing.
-std::vector<klens::plan_unit> units_of(const klens::scores& scores, const gguf_file& file, const plan_arguments& arguments) {
-  const std::size_t kl = scores.index_of("kl");
-  std::vector<klens::detail::name_pattern> kept;
-  for (const std::string& each : arguments.keep) kept.emplace_back(each);
-  std::vector<klens::plan_unit> units;
-  for (const klens::layer_score& each : scores.candidates) {
-    const gguf_tensor& tensor = file.at(each.layer);
-    auto unit = std::ranges::find_if(units, [&](const klens::plan_unit& known) { return known.layers[0] == each.layer; });
-    if (unit == units.end()) {
-      const klens::plan_choice as_it_is{{ggml_format::name_of(tensor.type)}, file.bytes_in_file(tensor, tensor.type), 0};
-      unit = units.insert(unit, {{each.layer}, tensor.weights(), {as_it_is}});
-    }
-    bool keep = each.result == klens::outcome::not_measured;
-    for (auto& pattern : kept) keep = pattern.captures(each.layer).has_value() || keep;
-    const double damage = keep ? 0 : each.metrics[kl].mean;
-    const ggml_type type = ggml_format{each.scheme}.type();
-    if (keep || type == tensor.type || (arguments.floor && damage > *arguments.floor)) continue;
-    unit->choices.push_back({{each.scheme}, file.bytes_in_file(tensor, type), damage});
-  }
-  for (const auto& pattern : kept) pattern.expect_matched();
-  return units;
-}
-
-tensor_types types_of(const std::vector<klens::plan_unit>& units, const klens::allocation& chosen, const gguf_file& file) {
-  tensor_types types;
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    const std::string& name = units[u].layers[0];
-    const std::size_t choice = chosen.chosen[u];
-    types[name] = choice == 0 ? file.at(name).type : ggml_format{units[u].choices[choice].schemes[0]}.type();
-  }
-  return types;
-}
-
-// What the file may take, whatever its tensors become: for the planned ones alone.
-std::uint64_t budget_of(const plan_arguments& arguments, const gguf_file& file, const gguf_model& model,
-                        const std::vector<klens::plan_unit>& units) {
-  std::uint64_t fixed = file.file_bytes_as({}), all = 0;
-  for (const klens::plan_unit& each : units) fixed -= each.choices[0].bytes;
-  for (const gguf_tensor& each : file.tensors()) all += file.bytes_in_file(each, each.type);
-  const std::uint64_t metadata = file.file_bytes_as({}) - all, weights = file.weights();
-  const std::uint64_t whole = !arguments.like.empty() ? file.file_bytes_as(model.types_in(mixture_of(arguments.like)))
-                              : !arguments.bpw.empty()
-                                  ? metadata + klens::parse_budget(arguments.bpw + "bpw", weights, 2 * weights)
-                                  : klens::parse_budget(arguments.size, weights, 2 * weights);
-  if (whole <= fixed)
-    throw klens::argument_error{"what is not planned takes " + std::to_string(fixed) + " bytes alone; the limit is " +
-                                std::to_string(whole)};
-  return whole - fixed;
-}
-
-// The line of each tensor that llama-quantize may change: its own default must decide nothing.
-std::string type_file_text(const tensor_types& types, const std::vector<klens::layer>& layers, const gguf_file& file) {
-  std::string text;
-  for (const klens::layer& each : layers) {
-    const auto planned = types.find(each.name);
-    const ggml_type type = planned == types.end() ? file.at(each.name).type : planned->second;
-    text += "^" + std::regex_replace(each.name, std::regex{"\\."}, "\\.") + "$=" + ggml_format::name_of(type) + "\n";
-  }
-  return text;
 }
 
 struct version {
@@ -187,8 +108,8 @@ void plan(const plan_arguments& arguments) {
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   const hybrid::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : hybrid::token_set{};
 
-  const std::vector<klens::plan_unit> units = units_of(scored.result, file, arguments);
-  const klens::allocation chosen = klens::exact{}(units, budget_of(arguments, file, model, units));
+  const std::vector<klens::plan_unit> units = units_of(scored.result, layers, file, arguments.rules);
+  const klens::allocation chosen = klens::exact{}(units, budget_of(arguments.limit, file, model, units));
   const tensor_types types = types_of(units, chosen, file);
   const std::uint64_t bytes = file.file_bytes_as(types);
 
@@ -197,9 +118,9 @@ void plan(const plan_arguments& arguments) {
     const tensor_types made = model.types_in(mixture_of(name));
     versions.push_back({name, made, file.file_bytes_as(made)});
   }
-  if (!arguments.like.empty() && std::ranges::find(versions, arguments.like, &version::name) == versions.end()) {
-    const tensor_types made = model.types_in(mixture_of(arguments.like));
-    versions.push_back({arguments.like, made, file.file_bytes_as(made)});
+  if (!arguments.limit.like.empty() && std::ranges::find(versions, arguments.limit.like, &version::name) == versions.end()) {
+    const tensor_types made = model.types_in(mixture_of(arguments.limit.like));
+    versions.push_back({arguments.limit.like, made, file.file_bytes_as(made)});
   }
   versions.push_back({"plan", types, bytes});
   if (has_tokens) measure(versions, model, layers, file, held_out, arguments.run);

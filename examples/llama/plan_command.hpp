@@ -1,10 +1,8 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
-#include <string>
-#include <vector>
 
+#include "gguf_plan.hpp"
 #include "rank_command.hpp"
 
 namespace llama_adapter {
@@ -13,9 +11,8 @@ struct plan_arguments {
   hybrid::run_arguments run;  ///< its tokens are held out; none: nothing is measured
   llama_arguments of_llama;
   std::filesystem::path scores;
-  std::string size, bpw, like;  ///< one of them: of the file, of its tensors, the bytes of llama-quantize's own mixture
-  std::vector<std::string> keep;
-  std::optional<double> floor;
+  file_limit limit;
+  plan_rules rules;
   std::filesystem::path output;
   bool verify = false;
   std::filesystem::path tools, quantized;

@@ -21,8 +21,10 @@ struct quantized_file {
 [[nodiscard]] std::string quantize_arguments(const gguf_file& source, const std::filesystem::path& types,
                                              const std::filesystem::path& target);
 
-/// Runs llama-quantize and llama-perplexity, found in the folder `tools` or, where that is empty, on PATH. `target` stays.
-/// Throws klens::error, with the tool's last line.
+/// Throws klens::error where llama-quantize or llama-perplexity is missing: in the folder `tools` or, where that is empty, on PATH.
+void expect_tools(const std::filesystem::path& tools);
+
+/// Runs both of them. `target` stays. Throws klens::error, with the tool's last line.
 [[nodiscard]] quantized_file make_and_measure(const gguf_file& source, const std::filesystem::path& types,
                                               const std::filesystem::path& target, const std::filesystem::path& tools,
                                               const hybrid::token_set& tokens, const run_settings& settings);

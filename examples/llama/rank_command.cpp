@@ -6,6 +6,7 @@
 #include <klens/error.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,13 +23,26 @@
 namespace llama_adapter {
 namespace {
 
-// What a reader must know of a model that is no original.
-std::vector<std::string> remarks_of(const gguf_file& file, const std::vector<klens::layer>& layers) {
+// What a reader must know of a model that is no original, and of types that stand for another one.
+std::vector<std::string> remarks_of(const gguf_file& file, const std::vector<klens::layer>& layers,
+                                    const std::vector<std::string>& types) {
+  std::vector<std::string> remarks;
+  const auto tensors = [](std::ptrdiff_t count) { return std::to_string(count) + (count == 1 ? " tensor" : " tensors"); };
+  for (const std::string& each : types) {
+    const ggml_format format{each};
+    std::map<ggml_type, std::ptrdiff_t> others;
+    for (const klens::layer& layer : layers)
+      if (format.stored_type(layer.columns()) != format.type()) ++others[format.stored_type(layer.columns())];
+    for (const auto& [type, count] : others)
+      remarks.push_back(each + " is " + ggml_format::name_of(type) + " in " + tensors(count) +
+                        " whose rows its blocks do not divide, as llama-quantize stores them");
+  }
   const auto quantized =
       std::ranges::count_if(layers, [&](const klens::layer& each) { return ggml_is_quantized(file.at(each.name).type); });
-  if (quantized == 0) return {};
-  return {std::to_string(quantized) + " of the ranked matrices are quantized in " + file.path().filename().string() +
-          " already: damage counts from there, not from the original model"};
+  if (quantized > 0)
+    remarks.push_back(tensors(quantized) + " of those ranked are quantized in " + file.path().filename().string() +
+                      " already: damage counts from there, not from the original model");
+  return remarks;
 }
 
 constexpr const char* base_remark =
@@ -104,7 +118,7 @@ bool rank(const hybrid::rank_arguments& arguments, const llama_arguments& of_lla
       file.path().filename().string() + " in llama.cpp", {file.path()}, request.chosen(model.layers()), forward.scored()};
   const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
     klens::scores scores = klens::rank_layers(subject.layers, forward, schemes, metrics, options);
-    scores.remarks = remarks_of(file, subject.layers);
+    scores.remarks = remarks_of(file, subject.layers, scores.schemes());
     if (base) scores.remarks.emplace_back(base_remark);
     return scores;
   };

@@ -16,13 +16,15 @@ namespace llama_adapter {
 
 /// What a tiny Transformer of two blocks is like; the vocabulary is bare numbers, without a tokenizer.
 struct tiny_model {
+  static constexpr std::int64_t width = 256, hidden = 96, vocabulary = 11;
+
   std::string architecture = "llama";
   ggml_type type = GGML_TYPE_F16;  ///< of the matrices
   bool tied = false;
   std::uint32_t heads = 4;
+  std::int64_t words = vocabulary;
+  float wave = 0.7f;                                               ///< other weights for another one
   std::function<void(gguf_context*)> also = [](gguf_context*) {};  ///< further metadata
-
-  static constexpr std::int64_t width = 256, hidden = 96, vocabulary = 11;
 
   void write(const std::filesystem::path& path) const {
     const ggml_context_ptr memory{ggml_init({std::size_t{1} << 24, nullptr, false})};
@@ -36,7 +38,7 @@ struct tiny_model {
     number("embedding_length", width);
     number("feed_forward_length", hidden);
     number("attention.head_count", heads);
-    number("vocab_size", vocabulary);
+    number("vocab_size", static_cast<std::uint32_t>(words));
     gguf_set_val_f32(file.get(), (architecture + ".attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
     gguf_set_val_str(file.get(), "tokenizer.ggml.model", "no_vocab");
     also(file.get());
@@ -46,13 +48,13 @@ struct tiny_model {
       ggml_tensor* const tensor = ggml_new_tensor(memory.get(), of, static_cast<int>(extents.size()), extents.data());
       ggml_set_name(tensor, name.c_str());
       std::vector<float> values(static_cast<std::size_t>(ggml_nelements(tensor)));
-      for (float& each : values) each = 0.25f * std::sin(phase += 0.7f + 1e-4f * phase);
+      for (float& each : values) each = 0.25f * std::sin(phase += wave + 1e-4f * phase);
       ggml_quantize_chunk(of, values.data(), tensor->data, 0, ggml_nrows(tensor), tensor->ne[0], nullptr);
       gguf_add_tensor(file.get(), tensor);
     };
-    add("token_embd.weight", type, {width, vocabulary});
+    add("token_embd.weight", type, {width, words});
     add("output_norm.weight", GGML_TYPE_F32, {width});
-    if (!tied) add("output.weight", type, {width, vocabulary});
+    if (!tied) add("output.weight", type, {width, words});
     for (int block = 0; block < 2; ++block) {
       const std::string at = "blk." + std::to_string(block) + ".";
       for (const char* norm : {"attn_norm.weight", "ffn_norm.weight"}) add(at + norm, GGML_TYPE_F32, {width});

@@ -27,7 +27,7 @@ inline void check_refused(const program_result& result, const std::string& becau
   CHECK(result.exit_code == 2);
   CHECK(result.output.empty());
   CHECK(std::ranges::count(result.errors, '\n') == 1);
-  CHECK(result.errors.starts_with("klens: "));
+  CHECK(result.errors.starts_with(std::filesystem::path{KLENS_PROGRAM}.filename().string() + ": "));
   CHECK_MESSAGE(result.errors.find(because) != std::string::npos, because);
 }
 
