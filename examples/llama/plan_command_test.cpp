@@ -109,8 +109,12 @@ std::uint64_t bytes_of_the_rest() {
 double damage_of(const klens::scores& scores, const std::map<std::string, std::string>& types,
                  const std::string& asked_for_q5_0) {
   double sum = 0;
-  for (const auto& [name, type] : types)
-    if (type != "f16") sum += scores.find(name, type == "q5_0" ? asked_for_q5_0 : type)->metrics[0].mean;
+  for (const auto& [name, type] : types) {
+    if (type == "f16") continue;
+    const klens::layer_score* const scored = scores.find(name, type == "q5_0" ? asked_for_q5_0 : type);
+    REQUIRE(scored);
+    sum += scored->metrics[0].mean;
+  }
   return sum;
 }
 
