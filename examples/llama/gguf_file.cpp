@@ -117,7 +117,7 @@ std::uint64_t gguf_file::bytes_in_file(const gguf_tensor& tensor, ggml_type type
   return GGML_PAD(bytes_as(type, tensor.rows, tensor.columns), gguf_get_alignment(header_.get()));
 }
 
-std::uint64_t gguf_file::file_bytes_as(const tensor_types& types) const {
+std::uint64_t gguf_file::metadata_bytes() const {
   const gguf_context_ptr written{gguf_init_empty()};
   gguf_set_kv(written.get(), header_.get());
   gguf_set_val_u32(written.get(), "general.quantization_version", GGML_QNT_VERSION);
@@ -125,7 +125,11 @@ std::uint64_t gguf_file::file_bytes_as(const tensor_types& types) const {
   for (const char* each : {"split.no", "split.count", "split.tensors.count"}) gguf_remove_key(written.get(), each);
   for (ggml_tensor* each = ggml_get_first_tensor(shapes_.get()); each; each = ggml_get_next_tensor(shapes_.get(), each))
     gguf_add_tensor(written.get(), each);
-  std::uint64_t bytes = gguf_get_meta_size(written.get());
+  return gguf_get_meta_size(written.get());
+}
+
+std::uint64_t gguf_file::file_bytes_as(const tensor_types& types) const {
+  std::uint64_t bytes = metadata_bytes();
   for (const gguf_tensor& each : tensors_) {
     const auto type = types.find(each.name);
     bytes += bytes_in_file(each, type == types.end() ? each.type : type->second);

@@ -38,6 +38,8 @@ class gguf_file {
 
   /// Bytes that a tensor takes in a file as `type`, its padding included.
   [[nodiscard]] std::uint64_t bytes_in_file(const gguf_tensor& tensor, ggml_type type) const;
+  /// Bytes in front of the tensors in the file that llama-quantize writes.
+  [[nodiscard]] std::uint64_t metadata_bytes() const;
   /// The file that llama-quantize writes, to the byte, where it gives these tensors these types and the others stay as they are.
   [[nodiscard]] std::uint64_t file_bytes_as(const tensor_types& types) const;
 

@@ -84,30 +84,25 @@ tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allo
   return types;
 }
 
-// What the file may take, whatever its tensors become: for the planned ones alone.
 std::uint64_t budget_of(const file_limit& limit, const gguf_file& file, const gguf_model& model,
                         std::span<const klens::plan_unit> units) {
-  std::uint64_t fixed = file.file_bytes_as({}), all = 0;
+  std::uint64_t fixed = file.file_bytes_as({});
   for (const klens::plan_unit& each : units) fixed -= each.choices[0].bytes;
-  for (const gguf_tensor& each : file.tensors()) all += file.bytes_in_file(each, each.type);
-  const std::uint64_t metadata = file.file_bytes_as({}) - all, weights = file.weights();
-  const std::uint64_t whole = !limit.like.empty()  ? file.file_bytes_as(model.types_in(mixture_of(limit.like)))
-                              : !limit.bpw.empty() ? metadata + klens::parse_budget(limit.bpw + "bpw", weights, 2 * weights)
-                                                   : klens::parse_budget(limit.size, weights, 2 * weights);
+  const std::uint64_t weights = file.weights();
+  const std::uint64_t whole = !limit.like.empty() ? file.file_bytes_as(model.types_in(mixture_of(limit.like)))
+                              : !limit.bpw.empty()
+                                  ? file.metadata_bytes() + klens::parse_budget(limit.bpw + "bpw", weights, 2 * weights)
+                                  : klens::parse_budget(limit.size, weights, 2 * weights);
   if (whole <= fixed)
     throw klens::argument_error{"what is not planned takes " + std::to_string(fixed) + " bytes alone; the limit is " +
                                 std::to_string(whole)};
   return whole - fixed;
 }
 
-// The line of each tensor that llama-quantize may change: its own default must decide nothing.
-std::string type_file_text(const tensor_types& types, std::span<const klens::layer> layers, const gguf_file& file) {
+std::string type_file_text(const tensor_types& types) {
   std::string text;
-  for (const klens::layer& each : layers) {
-    const auto planned = types.find(each.name);
-    const ggml_type type = planned == types.end() ? file.at(each.name).type : planned->second;
-    text += "^" + std::regex_replace(each.name, std::regex{"\\."}, "\\.") + "$=" + ggml_format::name_of(type) + "\n";
-  }
+  for (const auto& [name, type] : types)
+    text += "^" + std::regex_replace(name, std::regex{"\\."}, "\\.") + "$=" + ggml_format::name_of(type) + "\n";
   return text;
 }
 

@@ -42,11 +42,11 @@ struct file_limit {
 [[nodiscard]] std::uint64_t budget_of(const file_limit& limit, const gguf_file& file, const gguf_model& model,
                                       std::span<const klens::plan_unit> units);
 
+/// Of every tensor that llama-quantize may change.
 [[nodiscard]] tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allocation& chosen,
                                     const gguf_file& file);
 
 /// A tensor type file for llama-quantize: a line for each tensor that it may change, so that its own defaults decide nothing.
-[[nodiscard]] std::string type_file_text(const tensor_types& types, std::span<const klens::layer> layers,
-                                         const gguf_file& file);
+[[nodiscard]] std::string type_file_text(const tensor_types& types);
 
 }  // namespace llama_adapter

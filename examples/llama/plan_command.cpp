@@ -133,9 +133,9 @@ void plan(const plan_arguments& arguments) {
   if (has_tokens) heading.emplace_back("kl held out");
   lines.add(heading);
   for (const version& each : versions) {
-    std::vector<std::string> cells{
-        each.name, std::to_string(each.bytes),
-        hybrid::text("%.3f", 8 * static_cast<double>(each.bytes) / static_cast<double>(file.weights()))};
+    const auto of_tensors = static_cast<double>(each.bytes - file.metadata_bytes());
+    std::vector<std::string> cells{each.name, std::to_string(each.bytes),
+                                   hybrid::text("%.3f", 8 * of_tensors / static_cast<double>(file.weights()))};
     if (has_tokens) cells.push_back(hybrid::text("%.5g", each.kl.mean()));
     lines.add(cells);
   }
@@ -147,7 +147,7 @@ void plan(const plan_arguments& arguments) {
   std::printf("\n");
   if (arguments.output.empty()) return;
 
-  klens::write_file(arguments.output, type_file_text(types, layers, file));
+  klens::write_file(arguments.output, type_file_text(types));
   const std::filesystem::path target = arguments.quantized.empty() ? "OUTPUT.gguf" : arguments.quantized;
   std::printf("types written to %s; use: llama-quantize %s\n", arguments.output.c_str(),
               quantize_arguments(file, arguments.output, target).c_str());
