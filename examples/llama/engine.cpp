@@ -104,7 +104,7 @@ std::optional<std::string> failure_in_child(const std::function<void()>& work) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return std::nullopt;
   if (told.empty()) told = WIFSIGNALED(status) ? std::string{"signal: "} + ::strsignal(WTERMSIG(status)) : "no reason given";
   std::ranges::replace(told, '\n', ' ');
-  if (told.starts_with('/')) told.erase(0, told.rfind('/', told.find(':')) + 1);  // the folder of a source file
+  if (told.starts_with('/') || told.starts_with("../")) told.erase(0, told.rfind('/', told.find(':')) + 1);  // of a source file
   return told;
 }
 

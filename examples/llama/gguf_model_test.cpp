@@ -78,9 +78,9 @@ TEST_CASE("mixtures are those of llama-quantize") {
   const gguf_model model{file, arithmetic::floats, {}};
   for (const llama_ftype mixture : {LLAMA_FTYPE_MOSTLY_Q4_K_M, LLAMA_FTYPE_MOSTLY_Q4_0, LLAMA_FTYPE_MOSTLY_Q3_K_S}) {
     const gguf_file made{quantized(file, mixture)};
-    for (const auto& [name, type] : model.types_in(mixture)) {
-      CAPTURE(name);
-      CHECK(made.at(name).type == type);
+    for (const auto& each : model.types_in(mixture)) {
+      CAPTURE(each.first);
+      CHECK(made.at(each.first).type == each.second);
     }
   }
 }

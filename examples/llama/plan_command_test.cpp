@@ -174,9 +174,9 @@ TEST_CASE("klens-llama plan: the type file and the command say all that llama-qu
 
 TEST_CASE("klens-llama plan: tensors are kept by name, and by what they would lose") {
   const planned kept = plan(three_types, "--bpw 8 --keep output --keep token_embd");
-  for (const auto& [name, type] : kept.types) {
-    CAPTURE(name);
-    CHECK((type == "f16" || !(holds(name, "output") || holds(name, "token_embd"))));
+  for (const auto& each : kept.types) {
+    CAPTURE(each.first);
+    CHECK((each.second == "f16" || !(holds(each.first, "output") || holds(each.first, "token_embd"))));
   }
 
   // The least that a floor in the midst of the losses leaves: q8_0 up to there, f16 above it.

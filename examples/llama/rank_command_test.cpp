@@ -47,26 +47,25 @@ TEST_CASE("klens-llama rank: a score is for the type that llama-quantize stores,
   REQUIRE(scores.candidates.size() == 6);
 
   struct stored {
-    const char *tensor, *asked, *kept;
+    std::string tensor, asked, kept;
     std::uint64_t bytes;
   };
   const gguf_file file{path};
   gguf_model model{file, arithmetic::floats, {}};
-  std::vector<klens::layer> layers = model.layers();
   const std::vector<std::int32_t> tokens = some_tokens(48);
   const klens::matrix<float> reference = model.logits(tokens, 8);
-  for (const auto& [tensor, asked, kept, bytes] : {stored{"blk.1.ffn_up.weight", "q4_k", "q4_k", 96 * 144},
-                                                   {"blk.1.ffn_up.weight", "q5_k", "q5_k", 96 * 176},
-                                                   {"blk.1.ffn_up.weight", "q6_k", "q6_k", 96 * 210},
-                                                   {"blk.1.ffn_down.weight", "q4_k", "q5_0", 256 * 3 * 22},
-                                                   {"blk.1.ffn_down.weight", "q5_k", "q5_1", 256 * 3 * 24},
-                                                   {"blk.1.ffn_down.weight", "q6_k", "q8_0", 256 * 3 * 34}}) {
-    CAPTURE(tensor);
-    CAPTURE(asked);
-    const klens::layer_score* const scored = scores.find(tensor, asked);
+  for (const stored& each : {stored{"blk.1.ffn_up.weight", "q4_k", "q4_k", 96 * 144},
+                             {"blk.1.ffn_up.weight", "q5_k", "q5_k", 96 * 176},
+                             {"blk.1.ffn_up.weight", "q6_k", "q6_k", 96 * 210},
+                             {"blk.1.ffn_down.weight", "q4_k", "q5_0", 256 * 3 * 22},
+                             {"blk.1.ffn_down.weight", "q5_k", "q5_1", 256 * 3 * 24},
+                             {"blk.1.ffn_down.weight", "q6_k", "q8_0", 256 * 3 * 34}}) {
+    CAPTURE(each.tensor);
+    CAPTURE(each.asked);
+    const klens::layer_score* const scored = scores.find(each.tensor, each.asked);
     REQUIRE(scored);
-    CHECK(scored->bytes == bytes);
-    const gguf_file made{quantized(file, {{tensor, ggml_format{kept}.type()}})};
+    CHECK(scored->bytes == each.bytes);
+    const gguf_file made{quantized(file, {{each.tensor, ggml_format{each.kept}.type()}})};
     gguf_model shipped{made, arithmetic::floats, {}};
     const auto total = std::get<0>(klens::measure(reference, shipped.logits(tokens, 8), {}, klens::kl{}));
     CHECK(total.mean() > 0);

@@ -64,6 +64,6 @@ if [[ ${1-} == --check ]]; then
   exec python3 "$root/examples/llama/compare_scores.py" "$build/klens-scores.json" "$build/llama-scores.json"
 fi
 if (($# == 0)); then
-  set -- rank "$model" --tokens "$tokens"
+  set -- rank "$model" --tokens "$tokens" --types q4_0,q8_0  # K-quants do not divide its rows
 fi
 exec "$build/bin/klens-llama" "$@"
