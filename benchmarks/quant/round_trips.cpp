@@ -40,6 +40,7 @@ struct weights {
     kept.setZero();
   }
   [[nodiscard]] std::string name() const { return std::to_string(original.rows()) + "x" + std::to_string(original.cols()); }
+  [[nodiscard]] bool large() const { return bytes() >= std::size_t{16} << 20; }
   [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(original.size()) * sizeof(float); }
 };
 
@@ -75,28 +76,40 @@ weight_error eigen_round_trip(const klens::matrix<float>& from, klens::matrix<fl
   return error;
 }
 
-/// The floors: what it costs to read a matrix, and to copy it with a loop of one's own.
+/// The floors: what it costs to read a matrix, to copy it and to fill it with loops of one's own, which ask for memory as far
+/// ahead as the kernels do.
+using vector = klens::detail::batch<float>;
+constexpr auto step = static_cast<Eigen::Index>(vector::size);
+constexpr std::size_t ahead = klens::detail::prefetched_bytes;
+
 float read_only(const klens::matrix<float>& from) {
-  using vector = klens::detail::batch<float>;
   vector sums[2] = {vector(0.0f), vector(0.0f)};
-  for (Eigen::Index i = 0; i < from.size(); i += 2 * static_cast<Eigen::Index>(vector::size)) {
-    klens::detail::prefetch(from.data() + i, 4096);
-    sums[0] += vector::load_unaligned(from.data() + i);
-    sums[1] += vector::load_unaligned(from.data() + i + vector::size);
+  for (Eigen::Index i = 0; i < from.size(); i += 2 * step) {
+    for (Eigen::Index k = 0; k < 2; ++k) {
+      klens::detail::prefetch(from.data() + i + k * step, ahead);
+      sums[k] += vector::load_unaligned(from.data() + i + k * step);
+    }
   }
   return klens::detail::sum_of<float, klens::detail::best_arch>(sums[0] + sums[1]);
 }
 template <bool Streaming>
+void write(const vector& values, float* to) {
+  if (Streaming) return klens::detail::stream(values, to);
+  klens::detail::prefetch(to, ahead);
+  values.store_unaligned(to);
+}
+template <bool Streaming>
 const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
-  using vector = klens::detail::batch<float>;
-  for (Eigen::Index i = 0; i < from.size(); i += static_cast<Eigen::Index>(vector::size)) {
-    const auto some = vector::load_unaligned(from.data() + i);
-    klens::detail::prefetch(from.data() + i, 4096);
-    if (Streaming)
-      klens::detail::stream(some, to.data() + i);
-    else
-      some.store_unaligned(to.data() + i);
+  for (Eigen::Index i = 0; i < from.size(); i += step) {
+    klens::detail::prefetch(from.data() + i, ahead);
+    write<Streaming>(vector::load_unaligned(from.data() + i), to.data() + i);
   }
+  klens::detail::stream_fence();
+  return to.data();
+}
+template <bool Streaming>
+const float* fill(klens::matrix<float>& to) {
+  for (Eigen::Index i = 0; i < to.size(); i += step) write<Streaming>(vector(1.0f), to.data() + i);
   klens::detail::stream_fence();
   return to.data();
 }
@@ -138,17 +151,19 @@ void add_packing(const Quantizer& quantizer, const std::shared_ptr<weights>& dat
     for (Eigen::Index r = 0; r < data->original.rows(); ++r) quantizer.pack(klens::row(data->original, r), stored_row(r));
     return packed->data();
   };
-  const auto unpack = [=] {
-    for (Eigen::Index r = 0; r < data->original.rows(); ++r) quantizer.unpack(stored_row(r), klens::row(data->kept, r));
+  const auto unpack = [=](std::size_t stream_from) {
+    klens::unpack(quantizer, *packed, data->kept, {.stream_from = stream_from});
     return data->kept.data();
   };
+  constexpr std::size_t never = std::numeric_limits<std::size_t>::max();
   pack();
-  unpack();
+  unpack(never);
   klens::matrix<float> expected(data->original.rows(), data->original.cols());
   klens::round_trip(quantizer, data->original, expected);
   expect_equal(data->kept, expected, "unpack of " + quantizer.name());
   add("pack_" + quantizer.name(), data, pack);
-  add("unpack_" + quantizer.name(), data, unpack);
+  add("unpack_" + quantizer.name(), data, [=] { return unpack(never); });
+  if (data->large()) add("unpack_" + quantizer.name() + "_streaming", data, [=] { return unpack(0); });
 }
 
 void add_contestants(const std::shared_ptr<weights>& data) {
@@ -156,9 +171,10 @@ void add_contestants(const std::shared_ptr<weights>& data) {
   add("read_only", data, [=] { return read_only(data->original); });
   add("copy", data, [=] { return copy<false>(data->original, data->kept); });
   add("copy_streaming", data, [=] { return copy<true>(data->original, data->kept); });
-  const bool large = data->bytes() >= std::size_t{16} << 20;
+  add("fill", data, [=] { return fill<false>(data->kept); });
+  add("fill_streaming", data, [=] { return fill<true>(data->kept); });
   for (const bool streaming : {false, true}) {
-    if (streaming && !large) continue;
+    if (streaming && !data->large()) continue;
     for (const std::size_t group_size : {32, 64, 128, 0}) {
       add_round_trip(klens::int4{group_size}, data, streaming);
       add_round_trip(klens::int8{group_size}, data, streaming);
@@ -166,7 +182,10 @@ void add_contestants(const std::shared_ptr<weights>& data) {
       add_round_trip(klens::int8_asym{group_size}, data, streaming);
     }
   }
-  for (const std::size_t group_size : {32, 64, 0}) {
+  add("in_place_int4-g64", data, [=] {  // weights that are rounded already: the work is the same
+    return klens::round_trip(klens::int4{.group_size = 64}, data->kept, data->kept).squared_error;
+  });
+  for (const std::size_t group_size : {32, 64, 128, 0}) {
     add_packing(klens::int4{group_size}, data);
     add_packing(klens::int8{group_size}, data);
   }

@@ -4,8 +4,10 @@
 
 #include <klens/error.hpp>
 #include <klens/quant/scheme.hpp>
+#include <span>
 #include <support/near.hpp>
 #include <support/reference_quantizers.hpp>
+#include <vector>
 
 namespace {
 
@@ -73,4 +75,35 @@ TEST_CASE("round_trip: errors name the row") {
   CHECK_THROWS_AS(klens::round_trip(klens::q8_0{}, weights.leftCols(33).eval(), kept.leftCols(33)), klens::argument_error);
   klens::matrix<float> none(0, 0);
   CHECK(klens::round_trip(klens::int4{}, none, none).energy == 0);
+}
+
+TEST_CASE("unpack: what round_trip gives, for any number of threads, streaming or not") {
+  for (const Eigen::Index columns : {1, 96, 1000, 1024}) {
+    const klens::matrix<float> weights = weights_of(150, columns);
+    for (const klens::scheme& scheme : klens::parse_schemes("int4-g32,int3-g24,int8-channel,int4-asym-g128,fp16,q4_0")) {
+      const auto length = static_cast<std::size_t>(columns);
+      if (!scheme.stores(length)) continue;
+      INFO(scheme.name(), " ", columns);
+      const std::size_t row_bytes = scheme.bytes(length);
+      std::vector<std::byte> packed(150 * row_bytes);
+      for (std::size_t r = 0; r < 150; ++r)
+        scheme.pack(klens::row(weights, static_cast<Eigen::Index>(r)), std::span(packed).subspan(r * row_bytes, row_bytes));
+      klens::matrix<float> expected(150, columns);
+      klens::round_trip(scheme, weights, expected);
+      for (const std::size_t threads : {1, 3})
+        for (const std::size_t stream_from : {0, 1 << 30}) {
+          klens::matrix<float> kept = klens::matrix<float>::Constant(150, columns + 3, 9);
+          klens::unpack(scheme, packed, kept.leftCols(columns), {threads, stream_from});
+          CHECK(kept.leftCols(columns) == expected);
+          CHECK((kept.rightCols(3).array() == 9).all());
+        }
+    }
+  }
+}
+
+TEST_CASE("unpack: as many bytes as the matrix takes") {
+  klens::matrix<float> kept(2, 64);
+  const std::vector<std::byte> packed(71);
+  CHECK_THROWS_WITH_AS(klens::unpack(klens::int4{.group_size = 32}, packed, kept),
+                       "unpack: 71 bytes are packed, kept is 2x64, which takes 72", klens::shape_error);
 }

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <klens/detail/simd.hpp>
 #include <type_traits>
 
 namespace klens::detail {
@@ -47,32 +47,46 @@ template <int Bits, int Period = 8>
   return (count * bits + 7) / 8;
 }
 
-/// Codes on their way: they come and go as 32-bit integers, in between they are bytes, eight to a word. Three plain loops,
-/// which compilers turn into vectors.
+/// Codes on their way are bytes.
 inline constexpr std::size_t codes_at_once = 512;
-using code_words = std::array<std::uint64_t, codes_at_once / 8>;
 
-/// Joins the first `count` <= codes_at_once codes, a multiple of 8, and splits them again. Calls are few, and the code is much:
-/// copies of it in every caller would cost compile time for nothing.
+/// Joins the first `count` codes, a multiple of 8, and splits them again: plain loops, which compilers turn into vectors. Calls
+/// are few, and the code is much: copies of it in every caller would cost compile time for nothing.
 template <int Bits>
-[[gnu::noinline]] void join_all(const std::int32_t* codes, std::size_t count, std::byte* to) noexcept {
-  alignas(64) code_words words;
-  auto* const bytes = reinterpret_cast<std::uint8_t*>(words.data());
-  for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::uint8_t>(codes[i]);
-  for (std::size_t w = 0; w < count / 8; ++w) words[w] = join_codes<Bits>(words[w]);
-  for (std::size_t w = 0; w < count / 8; ++w) std::memcpy(to + w * Bits, &words[w], Bits);
+[[gnu::noinline]] void join_all(const std::uint8_t* codes, std::size_t count, std::byte* to) noexcept {
+  for (std::size_t line = 0; line < count / 8 * Bits; line += 64) prefetch(to + line, 4096);
+  if constexpr (Bits == 4) {  // two codes are a byte
+    for (std::size_t i = 0; i < count / 2; ++i) {
+      std::uint16_t pair = 0;
+      std::memcpy(&pair, codes + 2 * i, 2);
+      to[i] = static_cast<std::byte>(pair | pair >> 4);
+    }
+  } else {
+    for (std::size_t w = 0; w < count / 8; ++w) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, codes + 8 * w, 8);
+      word = join_codes<Bits>(word);
+      std::memcpy(to + w * Bits, &word, Bits);
+    }
+  }
 }
 template <int Bits>
-[[gnu::noinline]] void split_all(const std::byte* from, std::size_t count, std::int32_t* codes) noexcept {
-  alignas(64) code_words words;
-  const auto* const bytes = reinterpret_cast<const std::uint8_t*>(words.data());
-  for (std::size_t w = 0; w < count / 8; ++w) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, from + w * Bits, Bits);
-    words[w] = word;
+[[gnu::noinline]] void split_all(const std::byte* from, std::size_t count, std::uint8_t* codes) noexcept {
+  for (std::size_t line = 0; line < count / 8 * Bits; line += 64) prefetch(from + line, 4096);
+  if constexpr (Bits == 4) {
+    for (std::size_t i = 0; i < count / 2; ++i) {
+      const auto pair = std::to_integer<unsigned>(from[i]);
+      const auto apart = static_cast<std::uint16_t>((pair | pair << 4) & 0x0f0f);
+      std::memcpy(codes + 2 * i, &apart, 2);
+    }
+  } else {
+    for (std::size_t w = 0; w < count / 8; ++w) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, from + w * Bits, Bits);
+      word = split_codes<Bits>(word);
+      std::memcpy(codes + 8 * w, &word, 8);
+    }
   }
-  for (std::size_t w = 0; w < count / 8; ++w) words[w] = split_codes<Bits>(words[w]);
-  for (std::size_t i = 0; i < count; ++i) codes[i] = bytes[i];
 }
 
 /// Calls body with the number of bits, 2 to 8, as a constant.
@@ -104,7 +118,7 @@ class code_writer {
 
   /// Room for `count` <= 64 codes that are in the stream from now on: fill it before the next call. What is written behind
   /// them, up to 64 codes in all, is ignored.
-  [[nodiscard]] std::int32_t* append(std::size_t count) noexcept {
+  [[nodiscard]] std::uint8_t* append(std::size_t count) noexcept {
     if (waiting_ >= codes_at_once) flush(codes_at_once);
     waiting_ += count;
     return codes_ + waiting_ - count;
@@ -114,14 +128,14 @@ class code_writer {
   void finish() noexcept {
     if (waiting_ >= codes_at_once) flush(codes_at_once);
     flush(waiting_ / 8 * 8);
-    std::fill(codes_ + waiting_, codes_ + 8, 0);
+    std::fill(codes_ + waiting_, codes_ + 8, std::uint8_t{0});
     std::byte last[8];
     with_bits(bits_, [&](auto bits) { join_all<bits>(codes_, 8, last); });
     std::memcpy(to_, last, stream_bytes(waiting_, static_cast<std::size_t>(bits_)));
   }
 
  private:
-  void flush(std::size_t count) noexcept {
+  [[gnu::noinline]] void flush(std::size_t count) noexcept {
     with_bits(bits_, [&](auto bits) { join_all<bits>(codes_, count, to_); });
     to_ += count / 8 * static_cast<std::size_t>(bits_);
     std::copy(codes_ + count, codes_ + waiting_, codes_);
@@ -131,7 +145,7 @@ class code_writer {
   std::byte* to_;
   int bits_;
   std::size_t waiting_ = 0;
-  alignas(64) std::int32_t codes_[codes_at_once + 128];
+  alignas(64) std::uint8_t codes_[codes_at_once + 128];
 };
 
 /// Reads the `count` codes that a code_writer wrote.
@@ -140,14 +154,14 @@ class code_reader {
   code_reader(const std::byte* from, std::size_t count, int bits) noexcept : from_{from}, left_{count}, bits_{bits} {}
 
   /// The next `count` <= 64 codes, valid until the next call; the memory behind them, up to 64 codes in all, may be read.
-  [[nodiscard]] const std::int32_t* take(std::size_t count) noexcept {
+  [[nodiscard]] const std::uint8_t* take(std::size_t count) noexcept {
     if (next_ + count > ready_) refill();
     next_ += count;
     return codes_ + next_ - count;
   }
 
  private:
-  void refill() noexcept {
+  [[gnu::noinline]] void refill() noexcept {
     std::copy(codes_ + next_, codes_ + ready_, codes_);  // fewer than 64
     ready_ -= next_;
     next_ = 0;
@@ -157,7 +171,7 @@ class code_reader {
     std::memcpy(last, from_, stream_bytes(left_, static_cast<std::size_t>(bits_)));
     split(last, 8);
     left_ = 0;
-    std::fill_n(codes_ + ready_, 64, 0);
+    std::fill_n(codes_ + ready_, 64, std::uint8_t{0});
   }
 
   void split(const std::byte* from, std::size_t count) noexcept {
@@ -172,7 +186,7 @@ class code_reader {
   int bits_;
   std::size_t next_ = 0;
   std::size_t ready_ = 0;
-  alignas(64) std::int32_t codes_[codes_at_once + 192];
+  alignas(64) std::uint8_t codes_[codes_at_once + 192];
 };
 
 }  // namespace klens::detail

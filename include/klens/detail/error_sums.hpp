@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/simd.hpp>
@@ -13,7 +14,22 @@ namespace klens::detail {
 template <class Arch, class Body>
 inline void for_vectors(std::size_t size, const Body& body) {
   constexpr std::size_t step = lanes<float, Arch>;
-  for (std::size_t i = 0; i < size; i += step) body(i, std::min(step, size - i));
+  std::size_t i = 0;
+  for (; i + step <= size; i += step) body(i, step);
+  if (i < size) body(i, size - i);
+}
+
+/// The same two vectors at a time as long as there are two: body(index, array of vectors, count).
+template <class Arch, class Body>
+inline void for_blocks(const float* row, std::size_t size, const Body& body) {
+  using vector = batch<float, Arch>;
+  std::size_t i = 0;
+  for (; i + 2 * vector::size <= size; i += 2 * vector::size)
+    body(i, std::array{vector::load_unaligned(row + i), vector::load_unaligned(row + i + vector::size)}, 2 * vector::size);
+  for (; i < size; i += vector::size) {
+    const std::size_t count = std::min(+vector::size, size - i);
+    body(i, std::array{load_first<Arch>(row + i, count)}, count);
+  }
 }
 
 /// How far ahead loops over weights ask for memory: what a row of 4096 takes, by measurement.
@@ -32,7 +48,7 @@ class error_sums {
     return xsimd::any((largest < integers(least) && largest != integers(0)) || largest > integers(most));
   }
 
-  /// kept = change(weights), vector by vector; `kept` may be the weights themselves. Streaming: past the caches.
+  /// kept = change(weights), for arrays of vectors; `kept` may be the weights themselves. Streaming: past the caches.
   template <class Weights, class Change>
   void sweep(Weights weights, float* kept, bool wide, bool streaming, const Change& change) {
     constexpr std::size_t at_once = 128 * lanes<float, Arch>;
@@ -54,22 +70,29 @@ class error_sums {
  private:
   template <bool Streaming, class Change>
   void add(const float* weights, float* kept, std::size_t count, bool wide, const Change& change) {
-    batch<float, Arch> energy(0.0f), squared_error(0.0f);  // of their own: they stay in registers
-    for_vectors<Arch>(count, [&](std::size_t i, std::size_t some) {
-      const auto before = load_first<Arch>(weights + i, some);
-      prefetch(weights + i, prefetched_bytes);
-      const auto after = rounded(change(before));
-      if (wide) [[unlikely]] {
-        total_ += one_by_one(before, after);
-      } else {
-        const auto difference = after - before;
-        energy = xsimd::fma(before, before, energy);
-        squared_error = xsimd::fma(difference, difference, squared_error);
+    using vector = batch<float, Arch>;
+    vector energy(0.0f), squared_error(0.0f);  // of their own: they stay in registers
+    for_blocks<Arch>(weights, count, [&](std::size_t i, const auto& before, std::size_t some) {
+      for (std::size_t line = 0; line < sizeof before; line += 64) {
+        prefetch(weights + i, prefetched_bytes + line);
+        if (!Streaming) prefetch(kept + i, prefetched_bytes + line);
       }
-      if (Streaming && some == lanes<float, Arch>)
-        stream(after, kept + i);
-      else
-        store_first(after, kept + i, some);
+      auto after = change(before);
+      for (std::size_t k = 0; k < before.size(); ++k) {
+        after[k] = rounded(after[k]);
+        const auto difference = after[k] - before[k];
+        if (wide) [[unlikely]] {
+          total_ += one_by_one(before[k], after[k]);
+        } else {
+          energy = xsimd::fma(before[k], before[k], energy);
+          squared_error = xsimd::fma(difference, difference, squared_error);
+        }
+        float* const to = kept + i + k * vector::size;
+        if (Streaming && some >= vector::size)
+          stream(after[k], to);
+        else
+          store_first(after[k], to, std::min(some, +vector::size));
+      }
     });
     energy_ = energy_ + energy;
     squared_error_ = squared_error_ + squared_error;

@@ -9,18 +9,22 @@
 #include <klens/detail/row_checks.hpp>
 #include <klens/detail/simd.hpp>
 #include <span>
+#include <type_traits>
 
 namespace klens::detail {
 
 /// Calls body(first column, weights) for each group of a row; the last may be shorter. The usual short groups are spans of a
 /// fixed length, which turns the loops over them into straight lines.
-template <class Body>
-inline void for_groups(std::span<const float> row, std::size_t group_size, const Body& body) {
+template <class Weight, class Body>
+inline void for_groups(std::span<Weight> row, std::size_t group_size, const Body& body) {
   std::size_t first = 0;
-  if (group_size == 32)
-    for (; first + 32 <= row.size(); first += 32) body(first, row.subspan(first).first<32>());
-  if (group_size == 64)
-    for (; first + 64 <= row.size(); first += 64) body(first, row.subspan(first).first<64>());
+  const auto those_of = [&]<std::size_t Size>(std::integral_constant<std::size_t, Size>) {
+    if (group_size != Size) return;
+    for (; first + Size <= row.size(); first += Size) body(first, std::span<Weight, Size>(row.data() + first, Size));
+  };
+  those_of(std::integral_constant<std::size_t, 32>{});
+  those_of(std::integral_constant<std::size_t, 64>{});
+  those_of(std::integral_constant<std::size_t, 128>{});
   for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
 }
 
@@ -82,9 +86,12 @@ template <class Arch, bool Signs>
                [&](std::size_t, auto weights) {
                  const extent<Arch> reach = extent_of<Arch, Signs>(weights);
                  above[g] = reach.above;
-                 below[g++] = reach.below;
+                 if constexpr (Signs) below[g] = reach.below;
+                 ++g;
                });
-    for (std::size_t none = g; none < integers::size; ++none) above[none] = below[none] = integers(0);
+    for (std::size_t none = g; none < integers::size; ++none) above[none] = integers(0);
+    if constexpr (Signs)
+      for (std::size_t none = g; none < integers::size; ++none) below[none] = integers(0);
     largest_of_each<Arch>(above).store_aligned(tile.above + groups);
     if constexpr (Signs) largest_of_each<Arch>(below).store_aligned(tile.below + groups);
     groups += g;
@@ -141,8 +148,11 @@ template <class Arch, class Codec>
   streaming = streaming && can_stream<Arch>(kept.data(), group_size);
   error_sums<Arch> sums;
   for_coded_groups<Arch>(codec, group_size, row, [&](std::size_t first, auto weights, group_levels levels, bool wide) {
-    sums.sweep(weights, &kept[first], wide, streaming,
-               [&](const auto& some) { return codec.decode(codec.encode(some, levels), levels); });
+    sums.sweep(weights, &kept[first], wide, streaming, [&](const auto& some) {
+      auto coded = codec.encode(some, levels);
+      for (auto& each : coded) each = codec.decode(each, levels);
+      return coded;
+    });
   });
   return sums.total();
 }
@@ -153,21 +163,26 @@ template <class Arch, class Codec, class Weights, class Writer>
 inline void write_codes(Codec codec, const group_levels& levels, Weights weights, Writer& stream) {
   for (std::size_t first = 0; first < weights.size(); first += 64) {
     const std::size_t count = std::min<std::size_t>(64, weights.size() - first);
-    std::int32_t* const codes = stream.append(count);
-    for_vectors<Arch>(count, [&](std::size_t i, std::size_t some) {
-      prefetch(&weights[first + i], prefetched_bytes);
-      codec.to_stored(codec.encode(load_first<Arch>(&weights[first + i], some), levels)).store_unaligned(codes + i);
+    std::uint8_t* const codes = stream.append(count);
+    for_blocks<Arch>(&weights[first], count, [&](std::size_t i, const auto& some, std::size_t) {
+      for (std::size_t line = 0; line < sizeof some; line += 64) prefetch(&weights[first + i], prefetched_bytes + line);
+      const auto coded = codec.encode(some, levels);
+      for (std::size_t k = 0; k < some.size(); ++k)
+        store_bytes(codec.to_stored(coded[k], levels), codes + i + k * lanes<float, Arch>);
     });
   }
 }
-template <class Arch, class Codec, class Reader>
-inline void read_codes(Codec codec, const group_levels& levels, Reader& stream, std::span<float> kept) {
+template <class Arch, class Codec, class Kept, class Reader>
+inline void read_codes(Codec codec, const group_levels& levels, Reader& from, Kept kept, bool streaming) {
   for (std::size_t first = 0; first < kept.size(); first += 64) {
     const std::size_t count = std::min<std::size_t>(64, kept.size() - first);
-    const std::int32_t* const codes = stream.take(count);
+    const std::uint8_t* const codes = from.take(count);
     for_vectors<Arch>(count, [&](std::size_t i, std::size_t some) {
-      const auto stored = batch<std::int32_t, Arch>::load_unaligned(codes + i);
-      store_first(codec.decode(codec.from_stored(stored), levels), &kept[first + i], some);
+      float* const to = &kept[first + i];
+      const auto values = codec.decode(codec.from_stored(load_bytes<Arch>(codes + i), levels), levels);
+      if (streaming) return stream(values, to);
+      prefetch(to, prefetched_bytes);
+      store_first(values, to, some);
     });
   }
 }

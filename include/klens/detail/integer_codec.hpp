@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/group_rows.hpp>
@@ -20,6 +21,9 @@ namespace klens::detail {
   name += group_size == 0 ? "-channel" : "-g" + std::to_string(group_size);
   return name += stored_as == scale_kind::f32 ? "-s32" : "";
 }
+
+/// Floats near this one are whole numbers: adding it rounds, halves to even, and its own lowest bits are 0.
+inline constexpr float whole_numbers = 0x1.8p23f;
 
 /// The arithmetic of klens::integer, as group_rows.hpp wants it. The number of bits is a run-time value, which costs nothing
 /// in the loops and saves most of the code.
@@ -75,44 +79,58 @@ struct integer_codec {
     }
   }
 
-  /// Codes come from a division, but most often a product with the inverse shows them as well: it differs from the quotient by
+  // Codes go through the kernels as floats, without their zero point: whole numbers of scales.
+
+  [[nodiscard]] static float zero_of(const group_levels& levels) noexcept { return Grid == grid::asym ? levels.zero : 0; }
+
+  /// They come from a division, but most often a product with the inverse shows them as well: it differs from the quotient by
   /// less than 2^-13 (at most five roundings of numbers below 512), so only a guess that comes that close to a half has to be
   /// checked.
-  template <class Arch>
-  [[nodiscard]] batch<std::int32_t, Arch> encode(const batch<float, Arch>& weights, const group_levels& of) const noexcept {
-    using floats = batch<float, Arch>;
-    using integers = batch<std::int32_t, Arch>;
-    floats guess = rounded(weights * floats(of.inverse));
-    if constexpr (Grid == grid::asym) guess = guess + floats(of.zero);
-    integers codes = xsimd::nearbyint_as_int(guess);
-    const floats off = xsimd::abs(guess - xsimd::to_float(codes));
-    if (!xsimd::all(off < floats(0.5f - 0x1p-12f))) [[unlikely]] {  // also where it is a NaN
-      floats exact = quotient(weights, floats(of.divisor));
-      if constexpr (Grid == grid::asym) exact = exact + floats(of.zero);
-      codes = xsimd::max(xsimd::min(xsimd::nearbyint_as_int(exact), integers(highest())), integers(lowest()));
+  template <class Vectors>
+  [[nodiscard]] Vectors encode(const Vectors& weights, const group_levels& of) const noexcept {
+    using floats = typename Vectors::value_type;
+    using integers = decltype(bits_of(weights[0]));
+    const floats inverse(of.inverse), rounder(whole_numbers + zero_of(of));
+    Vectors steps;
+    integers farthest(0);
+    for (std::size_t k = 0; k < weights.size(); ++k) {
+      steps[k] = xsimd::fma(weights[k], inverse, rounder) - rounder;
+      const floats off = xsimd::fms(weights[k], inverse, steps[k]);
+      farthest = xsimd::max(farthest, bits_of(off) & integers(magnitude_bits));  // so that a NaN is the largest
     }
-    if constexpr (Grid == grid::signed_) codes = xsimd::min(codes, integers(highest()));
-    return codes;
+    if (!xsimd::all(farthest < bits_of(floats(0.5f - 0x1p-12f)))) [[unlikely]]
+      for (std::size_t k = 0; k < weights.size(); ++k) steps[k] = divided(weights[k], of);
+    if constexpr (Grid == grid::signed_)
+      for (floats& each : steps) each = xsimd::min(each, floats(static_cast<float>(highest())));
+    return steps;
   }
 
   template <class Arch>
-  [[nodiscard]] static batch<float, Arch> decode(const batch<std::int32_t, Arch>& codes, const group_levels& of) noexcept {
-    using floats = batch<float, Arch>;
-    floats steps = xsimd::to_float(codes);
-    if constexpr (Grid == grid::asym) steps = steps - floats(of.zero);
-    return steps * floats(of.scale);
+  [[nodiscard, gnu::noinline, gnu::cold]] batch<float, Arch> divided(batch<float, Arch> weights,
+                                                                     group_levels of) const noexcept {
+    using integers = batch<std::int32_t, Arch>;
+    const batch<float, Arch> zero(zero_of(of)), exact = quotient(weights, batch<float, Arch>(of.divisor)) + zero;
+    const integers codes = xsimd::max(xsimd::min(xsimd::nearbyint_as_int(exact), integers(highest())), integers(lowest()));
+    return xsimd::to_float(codes) - zero;
   }
 
-  /// Stored codes are of two's complement where they have a sign.
+  template <class Vector>
+  [[nodiscard]] static Vector decode(const Vector& steps, const group_levels& of) noexcept {
+    return steps * Vector(of.scale);
+  }
+
+  /// Stored codes are of two's complement where they have a sign. Floats of this size hold them in their lowest bits.
   template <class Arch>
-  [[nodiscard]] batch<std::int32_t, Arch> to_stored(const batch<std::int32_t, Arch>& codes) const noexcept {
-    return codes & batch<std::int32_t, Arch>((1 << bits) - 1);
+  [[nodiscard]] batch<std::int32_t, Arch> to_stored(const batch<float, Arch>& steps, const group_levels& of) const noexcept {
+    return bits_of(steps + batch<float, Arch>(whole_numbers + zero_of(of))) & batch<std::int32_t, Arch>((1 << bits) - 1);
   }
   template <class Arch>
-  [[nodiscard]] batch<std::int32_t, Arch> from_stored(const batch<std::int32_t, Arch>& stored) const noexcept {
-    if constexpr (Grid == grid::asym) return stored;
-    const batch<std::int32_t, Arch> sign(1 << (bits - 1));
-    return (stored ^ sign) - sign;
+  [[nodiscard]] batch<float, Arch> from_stored(const batch<std::int32_t, Arch>& stored, const group_levels& of) const noexcept {
+    const std::int32_t sign = Grid == grid::asym ? 0 : 1 << (bits - 1);
+    const batch<std::int32_t, Arch> shifted(std::bit_cast<std::int32_t>(whole_numbers) | sign);
+    batch<float, Arch> from(from_bits(shifted));
+    if constexpr (Grid == grid::asym) from = from + batch<float, Arch>(of.zero);
+    return from_bits(stored ^ shifted) - from;
   }
 };
 

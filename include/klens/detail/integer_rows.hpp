@@ -10,6 +10,7 @@
 #include <klens/matrix.hpp>
 #include <klens/quant/grid.hpp>
 #include <klens/quant/weight_error.hpp>
+#include <numeric>
 #include <span>
 #include <string>
 
@@ -27,7 +28,7 @@ template <class Arch, grid Grid>
   code_writer zero_points{scales + groups * scale_size(codec.stored_as), codec.bits};
   for_coded_groups<Arch>(codec, group_size, weights, [&](std::size_t, auto group, const group_levels& levels, bool) {
     write_codes<Arch>(codec, levels, group, codes);
-    if constexpr (Grid == grid::asym) *zero_points.append(1) = static_cast<std::int32_t>(levels.zero);
+    if constexpr (Grid == grid::asym) *zero_points.append(1) = static_cast<std::uint8_t>(levels.zero);
     const auto in_fp16 = static_cast<half>(levels.scale);
     const void* stored = codec.stored_as == scale_kind::f16 ? static_cast<const void*>(&in_fp16) : &levels.scale;
     std::memcpy(scales, stored, scale_size(codec.stored_as));
@@ -39,12 +40,13 @@ template <class Arch, grid Grid>
 
 template <class Arch, grid Grid>
 [[gnu::flatten]] void unpack_groups(const integer_codec<Grid>& codec, std::size_t group_size, const std::byte* packed,
-                                    std::span<float> kept) {
+                                    std::span<float> kept, bool streaming) {
+  streaming = streaming && can_stream<Arch>(kept.data(), std::gcd(group_size, kept.size()));
   const std::size_t groups = kept.empty() ? 0 : (kept.size() - 1) / group_size + 1;
   code_reader codes{packed, kept.size(), codec.bits};
   const std::byte* scales = packed + stream_bytes(kept.size(), codec.bits);
   code_reader zero_points{scales + groups * scale_size(codec.stored_as), groups, codec.bits};
-  for (std::size_t first = 0; first < kept.size(); first += group_size) {
+  for_groups(kept, group_size, [&](std::size_t, auto group) {
     group_levels levels;
     half in_fp16;
     std::memcpy(codec.stored_as == scale_kind::f16 ? static_cast<void*>(&in_fp16) : &levels.scale, scales,
@@ -52,8 +54,8 @@ template <class Arch, grid Grid>
     if (codec.stored_as == scale_kind::f16) levels.scale = static_cast<float>(in_fp16);
     scales += scale_size(codec.stored_as);
     if constexpr (Grid == grid::asym) levels.zero = static_cast<float>(*zero_points.take(1));
-    read_codes<Arch>(codec, levels, codes, kept.subspan(first, std::min(group_size, kept.size() - first)));
-  }
+    read_codes<Arch>(codec, levels, codes, group, streaming);
+  });
 }
 
 /// klens::integer with the number of bits as a run-time value, for schemes that are known by their name.
@@ -81,9 +83,9 @@ struct integer_rows {
     pack_groups<Arch>(codec(), group_of(weights.size()), weights, packed.data());
   }
   template <class Arch = best_arch>
-  void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
+  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
     expect_length(*this, "packed", packed.size(), bytes(kept.size()));
-    unpack_groups<Arch>(codec(), group_of(kept.size()), packed.data(), kept);
+    unpack_groups<Arch>(codec(), group_of(kept.size()), packed.data(), kept, streaming);
   }
 
  private:

@@ -35,4 +35,13 @@ weight_error round_trip_row(const Quantizer& policy, std::span<const float> weig
   }
 }
 
+/// Unpacks a row, around the caches where that is wanted and the quantizer can.
+template <packing_quantizer Quantizer>
+void unpack_row(const Quantizer& policy, std::span<const std::byte> packed, std::span<float> kept, bool streaming) {
+  if constexpr (requires { policy.unpack(packed, kept, streaming); })
+    policy.unpack(packed, kept, streaming);
+  else
+    policy.unpack(packed, kept);
+}
+
 }  // namespace klens::detail

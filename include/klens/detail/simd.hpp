@@ -57,6 +57,39 @@ inline void store_first(const batch<float, Arch>& values, float* to, std::size_t
   values.store_unaligned(to);
 }
 
+/// Bytes as integers, and integers from 0 to 255 as bytes.
+template <class Arch>
+[[nodiscard]] inline batch<std::int32_t, Arch> load_bytes(const std::uint8_t* from) noexcept {
+  using integers = batch<std::int32_t, Arch>;
+#if defined(__AVX512F__)
+  if constexpr (integers::size == 16) return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#endif
+#if defined(__AVX2__)
+  if constexpr (integers::size == 8 && std::is_base_of_v<xsimd::avx2, Arch>)
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#endif
+  alignas(integers) std::int32_t wide[integers::size];
+  std::copy_n(from, integers::size, wide);
+  return integers::load_aligned(wide);
+}
+template <class Arch>
+inline void store_bytes(const batch<std::int32_t, Arch>& values, std::uint8_t* to) noexcept {
+  using integers = batch<std::int32_t, Arch>;
+#if defined(__AVX512F__)
+  if constexpr (integers::size == 16)
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(values.data));
+#endif
+#if defined(__AVX2__)
+  if constexpr (integers::size == 8 && std::is_base_of_v<xsimd::avx2, Arch>) {
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(values.data), _mm256_extracti128_si256(values.data, 1));
+    return _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
+  }
+#endif
+  alignas(integers) std::int32_t wide[integers::size];
+  values.store_aligned(wide);
+  for (std::size_t i = 0; i < integers::size; ++i) to[i] = static_cast<std::uint8_t>(wide[i]);
+}
+
 /// The bits of floats as integers, and back. Between finite magnitudes the order is the same; infinities and NaNs come after.
 template <class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> bits_of(const batch<float, Arch>& values) noexcept {
@@ -140,7 +173,7 @@ template <class Arch>
 
 /// Asks for memory that will be read soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next
 /// row): a place that does not exist is not touched.
-inline void prefetch(const float* at, std::size_t ahead) noexcept {
+inline void prefetch(const void* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);
 #endif

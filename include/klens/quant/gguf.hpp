@@ -65,20 +65,21 @@ struct gguf_block {
   }
 
   template <class Arch = detail::best_arch>
-  [[gnu::flatten]] void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
+  [[gnu::flatten]] void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
     detail::expect_length(*this, "packed", packed.size(), bytes(kept.size()));
     expect_blocks(kept.size());
+    streaming = streaming && detail::can_stream<Arch>(kept.data(), block);
     for (std::size_t first = 0; first < kept.size(); first += block) {
       const std::byte* const from = &packed[first / block * block_bytes];
       half scale;
       std::memcpy(&scale, from, 2);
       codes of;
       for (std::size_t i = 0; i < block_bytes - 2; ++i) {
-        const auto stored = static_cast<std::int32_t>(from[2 + i]);
+        const auto stored = std::to_integer<std::uint8_t>(from[2 + i]);
         of.values[i] = Bits == 4 ? stored & 15 : stored;
         if constexpr (Bits == 4) of.values[i + block / 2] = stored >> 4;
       }
-      detail::read_codes<Arch>(*this, {.scale = static_cast<float>(scale)}, of, kept.subspan(first, block));
+      detail::read_codes<Arch>(*this, {.scale = static_cast<float>(scale)}, of, kept.subspan(first).first<block>(), streaming);
     }
   }
 
@@ -110,47 +111,51 @@ struct gguf_block {
     }
   }
 
-  template <class Arch>
-  [[nodiscard]] static detail::batch<std::int32_t, Arch> encode(const detail::batch<float, Arch>& weights,
-                                                                const detail::group_levels& of) noexcept {
-    using floats = detail::batch<float, Arch>;
-    const floats steps = detail::rounded(weights * floats(of.inverse));
-    if constexpr (Bits == 4) return xsimd::to_int(xsimd::min(steps + floats(8.5f), floats(15)));
-    const floats whole = xsimd::to_float(xsimd::to_int(steps)), rest = steps - whole;
-    const floats down = xsimd::select(rest <= floats(-0.5f), whole - floats(1), whole);
-    return xsimd::to_int(xsimd::select(rest >= floats(0.5f), whole + floats(1), down));
+  static constexpr int zero = Bits == 4 ? 8 : 0;  // the code that means 0
+
+  template <class Vectors>
+  [[nodiscard]] static Vectors encode(Vectors weights, const detail::group_levels& of) noexcept {
+    for (auto& each : weights) each = nearest(detail::rounded(each * std::decay_t<decltype(each)>(of.inverse)));
+    return weights;
+  }
+  template <class Vector>
+  [[nodiscard]] static Vector decode(const Vector& steps, const detail::group_levels& of) noexcept {
+    return detail::rounded(steps * Vector(of.scale));
   }
 
   template <class Arch>
-  [[nodiscard]] static detail::batch<float, Arch> decode(const detail::batch<std::int32_t, Arch>& codes,
-                                                         const detail::group_levels& of) noexcept {
-    constexpr int zero = Bits == 4 ? 8 : 0;
-    const auto steps = xsimd::to_float(codes - detail::batch<std::int32_t, Arch>(zero));
-    return detail::rounded(steps * detail::batch<float, Arch>(of.scale));
-  }
-
-  template <class Arch>
-  [[nodiscard]] static detail::batch<std::int32_t, Arch> to_stored(const detail::batch<std::int32_t, Arch>& codes) noexcept {
-    return codes;
+  [[nodiscard]] static detail::batch<std::int32_t, Arch> to_stored(const detail::batch<float, Arch>& steps,
+                                                                   const detail::group_levels& /*of*/) noexcept {
+    using integers = detail::batch<std::int32_t, Arch>;
+    return (xsimd::to_int(steps) + integers(zero)) & integers(255);
   }
   template <class Arch>
-  [[nodiscard]] static detail::batch<std::int32_t, Arch> from_stored(const detail::batch<std::int32_t, Arch>& stored) noexcept {
-    if constexpr (Bits == 4) return stored;
-    const detail::batch<std::int32_t, Arch> sign(128);
-    return (stored ^ sign) - sign;
+  [[nodiscard]] static detail::batch<float, Arch> from_stored(const detail::batch<std::int32_t, Arch>& stored,
+                                                              const detail::group_levels& /*of*/) noexcept {
+    const detail::batch<std::int32_t, Arch> sign(Bits == 4 ? 0 : 128), offset(Bits == 4 ? zero : 128);
+    return xsimd::to_float((stored ^ sign) - offset);
   }
 
  private:
+  template <class Arch>
+  [[nodiscard]] static detail::batch<float, Arch> nearest(const detail::batch<float, Arch>& steps) noexcept {
+    using floats = detail::batch<float, Arch>;
+    if constexpr (Bits == 4) return xsimd::to_float(xsimd::to_int(xsimd::min(steps + floats(8.5f), floats(15)))) - floats(zero);
+    const floats whole = xsimd::to_float(xsimd::to_int(steps)), rest = steps - whole;
+    const floats down = xsimd::select(rest <= floats(-0.5f), whole - floats(1), whole);
+    return xsimd::to_float(xsimd::to_int(xsimd::select(rest >= floats(0.5f), whole + floats(1), down)));
+  }
+
   [[nodiscard]] static bool first_largest_is_negative(std::span<const float> weights) noexcept {
     return *std::max_element(weights.begin(), weights.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }) < 0;
   }
 
   /// The codes of a block, as group_rows.hpp writes and reads them.
   struct codes {
-    std::int32_t values[block];
+    std::uint8_t values[block];
     std::size_t next = 0;
-    [[nodiscard]] std::int32_t* append(std::size_t count) noexcept { return take(count); }
-    [[nodiscard]] std::int32_t* take(std::size_t count) noexcept { return values + (next += count) - count; }
+    [[nodiscard]] std::uint8_t* append(std::size_t count) noexcept { return take(count); }
+    [[nodiscard]] std::uint8_t* take(std::size_t count) noexcept { return values + (next += count) - count; }
   };
 
   static void expect_blocks(std::size_t columns) {

@@ -38,8 +38,10 @@ struct short_float {
     detail::expect_length(*this, "kept", kept.size(), weights.size());
     const bool wide = detail::error_sums<Arch>::are_wide(detail::batch<std::int32_t, Arch>(checked_largest<Arch>(weights)));
     detail::error_sums<Arch> sums;
-    sums.sweep(weights, kept.data(), wide, streaming && detail::can_stream<Arch>(kept.data(), 0),
-               [](const auto& some) { return nearest(some); });
+    sums.sweep(weights, kept.data(), wide, streaming && detail::can_stream<Arch>(kept.data(), 0), [](auto some) {
+      for (auto& each : some) each = nearest(each);
+      return some;
+    });
     return sums.total();
   }
 

@@ -19,6 +19,8 @@ namespace klens {
 ///            padded to a whole byte: code i takes the bits [i b, (i+1) b), bit k being bit k % 8 of byte k / 8, so of two
 ///            4-bit codes in a byte the first is the lower half. Codes are in two's complement, for asym unsigned. Scales are
 ///            little-endian fp16 or f32, one a group, without alignment. Zero points are a stream like the codes.
+/// Streaming  goes around the caches, where the instruction set can; another thread may read `kept` only behind a fence, which
+///            klens::round_trip and klens::unpack of whole matrices set.
 /// Throws     numeric_error for a weight that is not finite and for a scale too large for its storage (`kept` or `packed` is
 ///            then unspecified); shape_error where lengths do not fit.
 /// Source     absmax: arXiv 2604.13440. signed and asym: what NNCF stores as *_SYM and *_ASYM.
@@ -46,8 +48,8 @@ struct integer {
   }
 
   template <class Arch = detail::best_arch>
-  void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
-    rows().template unpack<Arch>(packed, kept);
+  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
+    rows().template unpack<Arch>(packed, kept, streaming);
   }
 
  private:

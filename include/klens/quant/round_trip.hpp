@@ -9,6 +9,7 @@
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
 #include <klens/quant/weight_error.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,26 @@ weight_error round_trip(const Quantizer& scheme, const_matrix_ref<float> weights
   weight_error all;
   for (const weight_error& each : errors) all += each;
   return all;
+}
+
+/// The kept values of a matrix whose packed rows lie one after the other: bit for bit what round_trip gives.
+/// Shapes     kept [out x in]; packed holds out rows of scheme.bytes(in) bytes.
+/// Throws     shape_error.
+template <packing_quantizer Quantizer>
+void unpack(const Quantizer& scheme, std::span<const std::byte> packed, matrix_ref<float> kept,
+            const round_trip_options& options = {}) {
+  const auto rows = static_cast<std::size_t>(kept.rows()), columns = static_cast<std::size_t>(kept.cols());
+  const std::size_t row_bytes = scheme.bytes(columns);
+  if (packed.size() != rows * row_bytes)
+    throw shape_error{"unpack: " + std::to_string(packed.size()) + " bytes are packed, kept is " +
+                      detail::shape_text(kept.rows(), kept.cols()) + ", which takes " + std::to_string(rows * row_bytes)};
+  const bool streaming = rows * columns * sizeof(float) >= options.stream_from;
+  const std::size_t at_once = std::max<std::size_t>(1, (1 << 16) / std::max<std::size_t>(columns, 1));
+  detail::parallel_for(options.threads, (rows + at_once - 1) / at_once, [&](std::size_t part) {
+    for (std::size_t r = part * at_once; r < std::min(rows, (part + 1) * at_once); ++r)
+      detail::unpack_row(scheme, packed.subspan(r * row_bytes, row_bytes), row(kept, static_cast<Eigen::Index>(r)), streaming);
+    detail::stream_fence();
+  });
 }
 
 }  // namespace klens

@@ -55,7 +55,9 @@ class scheme {
   /// Whether there is a stored form; pack and unpack throw argument_error where not.
   [[nodiscard]] bool can_pack() const noexcept { return policy_->can_pack(); }
   void pack(std::span<const float> weights, std::span<std::byte> packed) const { policy_->pack(weights, packed); }
-  void unpack(std::span<const std::byte> packed, std::span<float> kept) const { policy_->unpack(packed, kept); }
+  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
+    policy_->unpack(packed, kept, streaming);
+  }
 
   friend bool operator==(const scheme& a, const scheme& b) { return a.policy_ == b.policy_ || a.name() == b.name(); }
 
@@ -68,7 +70,7 @@ class scheme {
     virtual weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming) const = 0;
     [[nodiscard]] virtual bool can_pack() const noexcept = 0;
     virtual void pack(std::span<const float> weights, std::span<std::byte> packed) const = 0;
-    virtual void unpack(std::span<const std::byte> packed, std::span<float> kept) const = 0;
+    virtual void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming) const = 0;
   };
 
   template <class Quantizer>
@@ -94,8 +96,8 @@ class scheme {
       if constexpr (packing_quantizer<Quantizer>) return policy.pack(weights, packed);
       throw argument_error{name() + " has no stored form: give it pack() and unpack()"};
     }
-    void unpack(std::span<const std::byte> packed, std::span<float> kept) const override {
-      if constexpr (packing_quantizer<Quantizer>) return policy.unpack(packed, kept);
+    void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming) const override {
+      if constexpr (packing_quantizer<Quantizer>) return detail::unpack_row(policy, packed, kept, streaming);
       throw argument_error{name() + " has no stored form: give it pack() and unpack()"};
     }
   };
