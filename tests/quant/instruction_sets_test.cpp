@@ -81,7 +81,7 @@ void expect_definitions() {
     for (const row& weights : all_rows()) {
       const std::size_t length = weights.size();
       CAPTURE(length);
-      for (const std::size_t group_size : {0, 9, 32, 64}) {
+      for (const std::size_t group_size : {0, 9, 32, 64, 128}) {
         expect_integer<Arch, 4, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
         expect_integer<Arch, 8, klens::grid::absmax>(weights, group_size, reference::grid::absmax);
         expect_integer<Arch, 4, klens::grid::signed_>(weights, group_size, reference::grid::signed_);

@@ -16,8 +16,8 @@ inline constexpr float log2_e = 1.44269504f;
 /// result is 2^-126 where it should be smaller still. x must be at most 127. Unlike lean_exp it keeps a NaN.
 template <class Batch>
 [[nodiscard]] inline Batch exp2_of(const Batch& exponent) noexcept {
-  const Batch x = xsimd::max(Batch(-126.f), exponent);  // in this order for the NaN
-  const Batch shifter(12582912.f);                      // 1.5 * 2^23: the low bits of the sum are round(x)
+  const Batch x = at_least(-126.f, exponent);
+  const Batch shifter(12582912.f);  // 1.5 * 2^23: the low bits of the sum are round(x)
   const Batch shifted = x + shifter;
   const Batch f = x - (shifted - shifter);
   Batch p(0.0013264727f);
@@ -32,7 +32,7 @@ template <class Batch>
 /// x / (1 + e^-x), to 4e-7 relative plus 3e-7 absolute.
 template <class Batch>
 [[nodiscard]] inline Batch silu(const Batch& x) noexcept {
-  const Batch bounded = xsimd::max(Batch(-87.f), x);
+  const Batch bounded = at_least(-87.f, x);
   return bounded / (Batch(1.f) + lean_exp(-bounded));
 }
 

@@ -57,6 +57,16 @@ inline void store_first(const batch<float, Arch>& values, float* to, std::size_t
   values.store_unaligned(to);
 }
 
+/// The larger of a value and a limit; a NaN stays one. (Which of a NaN and a number is the larger changes between versions.)
+template <class Arch>
+[[nodiscard]] inline batch<float, Arch> at_least(float limit, const batch<float, Arch>& values) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+  return xsimd::max(batch<float, Arch>(limit), values);
+#else
+  return xsimd::select(values < batch<float, Arch>(limit), batch<float, Arch>(limit), values);
+#endif
+}
+
 /// Bytes as integers, and integers from 0 to 255 as bytes.
 template <class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> load_bytes(const std::uint8_t* from) noexcept {
