@@ -4,9 +4,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <iomanip>
 #include <klens/io/json.hpp>
 #include <map>
+#include <regex>
 #include <sstream>
 
 #include "ggml_format.hpp"
@@ -206,6 +208,11 @@ TEST_CASE("klens-llama plan: scores of another model and scores that are not eno
   check_refused(three_types, "--bpw 5 --keep nowhere", "'nowhere' matches no layer");
   check_refused(three_types, "--bpw 5 --floor 0", "--floor: wants a KL above 0");
   check_refused(three_types, "--bpw 5 --context 8 --tokens " + quoted(written(some_tokens(40), "same")), "overlap");
+  // Scores that name a tensor which the model has not.
+  const std::string scores = support::content_of(scores_of(three_types));
+  std::ofstream{scratch("renamed.json")} << std::regex_replace(scores, std::regex{"blk\\.1\\.attn_q"}, "blk.7.attn_q");
+  support::check_refused(support::run_klens("plan " + quoted(model()) + " --bpw 8 --scores " + quoted(scratch("renamed.json"))),
+                         "the scores have a tensor 'blk.7.attn_q.weight' that llama-quantize would not change");
   const std::filesystem::path other = written(tiny_model{.wave = 0.6f}, "other.gguf");
   support::check_refused(support::run_klens("plan " + quoted(other) + " --scores " + quoted(scores_of(three_types)) +
                                             " --bpw 8 --output " + quoted(scratch("types.txt"))),
