@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <utility>
@@ -197,8 +198,13 @@ std::vector<std::int32_t> gguf_model::tokens_of(const std::string& text, bool sp
     throw klens::error{"the model has no tokenizer; give its token ids with --tokens"};
   if (text.size() > std::size_t{1} << 30) throw klens::error{"the text is longer than 1 GiB; give a part of it"};
   std::vector<std::int32_t> tokens(text.size() + 8);
-  const std::int32_t count = llama_tokenize(vocabulary, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
-                                            static_cast<std::int32_t>(tokens.size()), false, special);
+  std::int32_t count = 0;
+  try {
+    count = llama_tokenize(vocabulary, text.data(), static_cast<std::int32_t>(text.size()), tokens.data(),
+                           static_cast<std::int32_t>(tokens.size()), false, special);
+  } catch (const std::exception& caught) {
+    throw klens::error{"llama.cpp cannot turn the text into tokens, is it UTF-8? It says: " + std::string{caught.what()}};
+  }
   if (count < 0) throw klens::error{"llama.cpp cannot turn the text into tokens: " + take_engine_error()};
   tokens.resize(static_cast<std::size_t>(count));
   return tokens;

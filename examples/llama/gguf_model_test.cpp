@@ -107,6 +107,7 @@ TEST_CASE("the shipped model in GGUF gives the logits of transformers") {
   const std::vector<std::int32_t> special = model.tokens_of(" the <unk> of", true);
   CHECK(std::ranges::count(special, 1) == 1);
   CHECK(std::ranges::count(model.tokens_of(" the <unk> of", false), 1) == 0);
+  CHECK_THROWS_AS((void)model.tokens_of("\xf7\xbf\xbf\xbf", false), klens::error);
 }
 
 int main(int argc, char** argv) {

@@ -98,6 +98,8 @@ TEST_CASE("klens-llama rank: models that are cut short, split, unknown or withou
   check_refused(rank(written({.heads = 3}), with_tokens()), "cannot load it: ");
   const std::filesystem::path path = written(tiny_model{});
   check_refused(rank(path, "--file " + quoted(path)), "the model has no tokenizer; give its token ids with --tokens");
+  check_refused(rank(path, "--file " + quoted(path.parent_path())), ": cannot be read");
+  check_refused(rank(path, "--chunks 0 --file " + quoted(path)), "--chunks 0: there is nothing to measure on");
 }
 
 TEST_CASE("klens-llama rank: tokens and types that do not go with the model are refused in one line") {
