@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <cstddef>
 #include <klens/concepts.hpp>
 #include <klens/error.hpp>
@@ -69,14 +70,14 @@ class ggml_format {
   }
   void pack(std::span<const float> weights, std::span<std::byte> packed) const {
     const auto columns = static_cast<std::int64_t>(weights.size());
-    const ggml_type type = stored_type(weights.size());
-    ggml_quantize_chunk(type, weights.data(), packed.data(), 0, 1, columns, nullptr);
-    if (!ggml_validate_row_data(type, packed.data(), packed.size()))
-      throw klens::numeric_error{name() + " cannot hold these weights: a scale is not finite; choose another type for them"};
+    ggml_quantize_chunk(stored_type(weights.size()), weights.data(), packed.data(), 0, 1, columns, nullptr);
   }
+  /// Throws klens::numeric_error where a scale was too large for its 16 bits.
   void unpack(std::span<const std::byte> packed, std::span<float> kept) const {
     ggml_get_type_traits(stored_type(kept.size()))
         ->to_float(packed.data(), kept.data(), static_cast<std::int64_t>(kept.size()));
+    if (!std::ranges::all_of(kept, [](float each) { return std::isfinite(each); }))
+      throw klens::numeric_error{name() + " cannot hold these weights: a scale is not finite; choose another type for them"};
   }
 
  private:
