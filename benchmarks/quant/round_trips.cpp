@@ -141,14 +141,10 @@ void add_round_trip(const Quantizer& quantizer, const std::shared_ptr<weights>& 
 
 template <class Quantizer>
 void add_packing(const Quantizer& quantizer, const std::shared_ptr<weights>& data) {
-  const auto columns = static_cast<std::size_t>(data->original.cols());
-  const std::size_t row_bytes = quantizer.bytes(columns);
+  const std::size_t row_bytes = quantizer.bytes(static_cast<std::size_t>(data->original.cols()));
   const auto packed = std::make_shared<std::vector<std::byte>>(row_bytes * static_cast<std::size_t>(data->original.rows()));
-  const auto stored_row = [=](Eigen::Index r) {
-    return std::span(*packed).subspan(static_cast<std::size_t>(r) * row_bytes, row_bytes);
-  };
   const auto pack = [=] {
-    for (Eigen::Index r = 0; r < data->original.rows(); ++r) quantizer.pack(klens::row(data->original, r), stored_row(r));
+    klens::pack(quantizer, data->original, *packed);
     return packed->data();
   };
   const auto unpack = [=](std::size_t stream_from) {

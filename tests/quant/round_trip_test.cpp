@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <klens/error.hpp>
 #include <klens/quant/scheme.hpp>
 #include <span>
+#include <string>
 #include <support/near.hpp>
 #include <support/reference_quantizers.hpp>
 #include <vector>
@@ -16,6 +19,38 @@ klens::matrix<float> weights_of(Eigen::Index rows, Eigen::Index columns) {
   klens::matrix<float> weights(rows, columns);
   for (Eigen::Index i = 0; i < weights.size(); ++i) weights.data()[i] = random.bell();
   return weights;
+}
+
+/// Keeps weights as they are, and remembers where they lie.
+struct addresses {
+  std::vector<const float*>* seen;
+
+  std::string name() const { return "addresses"; }
+  std::size_t bytes(std::size_t columns) const { return columns; }
+  void round_trip(std::span<const float> weights, std::span<float> kept) const {
+    seen->push_back(weights.data());
+    std::copy(weights.begin(), weights.end(), kept.begin());
+  }
+};
+
+template <class Scalar>
+void expect_same_from() {
+  const klens::matrix<float> weights = weights_of(90, 1000);
+  const klens::matrix<Scalar> narrow = weights.cast<Scalar>();
+  const klens::matrix<float> wide = narrow.template cast<float>();
+  klens::matrix<float> kept(90, 640), expected(90, 640);
+  for (const std::size_t threads : {1, 3}) {  // rows of a wider matrix
+    const auto error = klens::round_trip(klens::int4{.group_size = 32}, narrow.middleCols(5, 640), kept, {.threads = threads});
+    CHECK(error.squared_error ==
+          klens::round_trip(klens::int4{.group_size = 32}, wide.middleCols(5, 640), expected).squared_error);
+    CHECK(kept == expected);
+  }
+  std::vector<const float*> seen;
+  klens::matrix<float> same(90, 1000);
+  klens::round_trip(addresses{&seen}, narrow, same);
+  CHECK(same == wide);
+  REQUIRE(seen.size() == 90);
+  CHECK(std::count(seen.begin(), seen.begin() + 65, seen[0]) == 65);  // one row's room serves all rows of a part
 }
 
 }  // namespace
@@ -52,6 +87,11 @@ TEST_CASE("round_trip: views whose rows lie apart, and in place") {
   CHECK(wide.rightCols(40) == before.rightCols(40));
 }
 
+TEST_CASE("round_trip: weights of half and bfloat16 are the floats that they stand for, without a copy of the matrix") {
+  expect_same_from<klens::half>();
+  expect_same_from<klens::bfloat16>();
+}
+
 TEST_CASE("round_trip: a policy without a scheme around it") {
   const klens::matrix<float> weights = weights_of(4, 64);
   klens::matrix<float> a(4, 64), b(4, 64);
@@ -77,7 +117,8 @@ TEST_CASE("round_trip: errors name the row") {
   CHECK(klens::round_trip(klens::int4{}, none, none).energy == 0);
 }
 
-TEST_CASE("unpack: what round_trip gives, for any number of threads, streaming or not") {
+TEST_CASE(
+    "pack: the stored rows one after the other; unpack: what round_trip gives; for any number of threads, streaming or not") {
   for (const Eigen::Index columns : {1, 96, 1000, 1024}) {
     const klens::matrix<float> weights = weights_of(150, columns);
     for (const klens::scheme& scheme : klens::parse_schemes("int4-g32,int3-g24,int8-channel,int4-asym-g128,fp16,q4_0")) {
@@ -90,20 +131,41 @@ TEST_CASE("unpack: what round_trip gives, for any number of threads, streaming o
         scheme.pack(klens::row(weights, static_cast<Eigen::Index>(r)), std::span(packed).subspan(r * row_bytes, row_bytes));
       klens::matrix<float> expected(150, columns);
       klens::round_trip(scheme, weights, expected);
-      for (const std::size_t threads : {1, 3})
+      for (const std::size_t threads : {1, 3}) {
+        std::vector<std::byte> again(packed.size());
+        klens::pack(scheme, weights, again, threads);
+        CHECK(again == packed);
         for (const std::size_t stream_from : {0, 1 << 30}) {
           klens::matrix<float> kept = klens::matrix<float>::Constant(150, columns + 3, 9);
           klens::unpack(scheme, packed, kept.leftCols(columns), {threads, stream_from});
           CHECK(kept.leftCols(columns) == expected);
           CHECK((kept.rightCols(3).array() == 9).all());
         }
+      }
     }
   }
 }
 
-TEST_CASE("unpack: as many bytes as the matrix takes") {
-  klens::matrix<float> kept(2, 64);
-  const std::vector<std::byte> packed(71);
-  CHECK_THROWS_WITH_AS(klens::unpack(klens::int4{.group_size = 32}, packed, kept),
-                       "unpack: 71 bytes are packed, kept is 2x64, which takes 72", klens::shape_error);
+TEST_CASE("pack: weights of half are the floats that they stand for, also in rows of a wider matrix") {
+  const klens::matrix<klens::half> narrow = weights_of(90, 1000).cast<klens::half>();
+  const klens::matrix<float> wide = narrow.cast<float>();
+  const klens::int4 scheme{.group_size = 32};
+  std::vector<std::byte> packed(90 * scheme.bytes(640)), expected(packed.size());
+  klens::pack(scheme, narrow.middleCols(5, 640), packed);
+  klens::pack(scheme, wide.middleCols(5, 640).eval(), expected);
+  CHECK(packed == expected);
+}
+
+TEST_CASE("pack, unpack: as many bytes as the matrix takes, and errors that name the row") {
+  klens::matrix<float> weights = weights_of(2, 64);
+  std::vector<std::byte> packed(71);
+  const klens::int4 scheme{.group_size = 32};
+  CHECK_THROWS_WITH_AS(klens::unpack(scheme, packed, weights), "unpack: 71 bytes for 2x64 weights of int4-g32; give 72",
+                       klens::shape_error);
+  CHECK_THROWS_WITH_AS(klens::pack(scheme, weights, packed), "pack: 71 bytes for 2x64 weights of int4-g32; give 72",
+                       klens::shape_error);
+  packed.resize(72);
+  weights(1, 40) = std::nanf("");
+  CHECK_THROWS_WITH_AS(klens::pack(scheme, weights, packed), doctest::Contains("row 1: int4-g32: the weight in column 40"),
+                       klens::numeric_error);
 }

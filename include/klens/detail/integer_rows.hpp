@@ -18,21 +18,40 @@ namespace klens::detail {
 
 [[nodiscard]] constexpr std::size_t scale_size(scale_kind scale) noexcept { return scale == scale_kind::f16 ? 2 : 4; }
 
+/// A scale as it is stored, and back. The sizes are constants: one copy of scale_size() bytes would be a loop for each group.
+inline void store_scale(float scale, scale_kind kind, std::byte* to) noexcept {
+  if (kind == scale_kind::f32) {
+    std::memcpy(to, &scale, sizeof scale);
+  } else {
+    const auto in_fp16 = static_cast<half>(scale);
+    std::memcpy(to, &in_fp16, sizeof in_fp16);
+  }
+}
+[[nodiscard]] inline float load_scale(scale_kind kind, const std::byte* from) noexcept {
+  if (kind == scale_kind::f32) {
+    float scale = 0;
+    std::memcpy(&scale, from, sizeof scale);
+    return scale;
+  }
+  half in_fp16;
+  std::memcpy(&in_fp16, from, sizeof in_fp16);
+  return static_cast<float>(in_fp16);
+}
+
 /// Stored rows of klens::integer. They know the number of bits at run time only: one piece of code serves all.
 template <class Arch, grid Grid>
 [[gnu::flatten]] void pack_groups(const integer_codec<Grid>& codec, std::size_t group_size, std::span<const float> weights,
                                   std::byte* packed) {
   const std::size_t groups = weights.empty() ? 0 : (weights.size() - 1) / group_size + 1;
+  const scale_kind kind = codec.stored_as;
   code_writer codes{packed, codec.bits};
   std::byte* scales = packed + stream_bytes(weights.size(), codec.bits);
-  code_writer zero_points{scales + groups * scale_size(codec.stored_as), codec.bits};
+  code_writer zero_points{scales + groups * scale_size(kind), codec.bits};
   for_coded_groups<Arch>(codec, group_size, weights, [&](std::size_t, auto group, const group_levels& levels, bool) {
     write_codes<Arch>(codec, levels, group, codes);
     if constexpr (Grid == grid::asym) *zero_points.append(1) = static_cast<std::uint8_t>(levels.zero);
-    const auto in_fp16 = static_cast<half>(levels.scale);
-    const void* stored = codec.stored_as == scale_kind::f16 ? static_cast<const void*>(&in_fp16) : &levels.scale;
-    std::memcpy(scales, stored, scale_size(codec.stored_as));
-    scales += scale_size(codec.stored_as);
+    store_scale(levels.scale, kind, scales);
+    scales += scale_size(kind);
   });
   codes.finish();
   zero_points.finish();
@@ -43,16 +62,13 @@ template <class Arch, grid Grid>
                                     std::span<float> kept, bool streaming) {
   streaming = streaming && can_stream<Arch>(kept.data(), std::gcd(group_size, kept.size()));
   const std::size_t groups = kept.empty() ? 0 : (kept.size() - 1) / group_size + 1;
+  const scale_kind kind = codec.stored_as;
   code_reader codes{packed, kept.size(), codec.bits};
   const std::byte* scales = packed + stream_bytes(kept.size(), codec.bits);
-  code_reader zero_points{scales + groups * scale_size(codec.stored_as), groups, codec.bits};
+  code_reader zero_points{scales + groups * scale_size(kind), groups, codec.bits};
   for_groups(kept, group_size, [&](std::size_t, auto group) {
-    group_levels levels;
-    half in_fp16;
-    std::memcpy(codec.stored_as == scale_kind::f16 ? static_cast<void*>(&in_fp16) : &levels.scale, scales,
-                scale_size(codec.stored_as));
-    if (codec.stored_as == scale_kind::f16) levels.scale = static_cast<float>(in_fp16);
-    scales += scale_size(codec.stored_as);
+    group_levels levels{.scale = load_scale(kind, scales)};
+    scales += scale_size(kind);
     if constexpr (Grid == grid::asym) levels.zero = static_cast<float>(*zero_points.take(1));
     read_codes<Arch>(codec, levels, codes, group, streaming);
   });

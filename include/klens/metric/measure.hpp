@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <klens/concepts.hpp>
+#include <klens/detail/as_floats.hpp>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
@@ -42,20 +42,6 @@ template <metric... Metrics>
   return names;
 }
 
-/// The row as floats: itself, or converted into `buffer`.
-template <class Scalar>
-[[nodiscard]] std::span<const float> as_floats(std::span<const Scalar> row, std::vector<float>& buffer) {
-  if constexpr (std::same_as<Scalar, float>) {
-    return row;
-  } else {
-    buffer.resize(row.size());
-    const auto size = static_cast<Eigen::Index>(row.size());
-    Eigen::Map<Eigen::ArrayXf>(buffer.data(), size) =
-        Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>>(row.data(), size).template cast<float>();
-    return buffer;
-  }
-}
-
 template <class... Metrics>
 void expect_comparable(Eigen::Index rows, Eigen::Index columns, Eigen::Index observed_rows, Eigen::Index observed_columns,
                        std::span<const std::int32_t> next_tokens) {
@@ -79,12 +65,10 @@ void expect_comparable(Eigen::Index rows, Eigen::Index columns, Eigen::Index obs
 
 /// Several metrics over two matrices of raw logits, in one read of each row.
 ///   measure(reference, observed, {.next_tokens = next}, kl{}, sqnr{})  ->  std::tuple<totals<kl>, totals<sqnr>>
-/// Shapes     [positions x vocabulary] both, at least 1x1; row-major, float, half or bfloat16 each (rows are converted one by
-/// one;
+/// Shapes     [positions x vocabulary] both, at least 1x1; row-major, float, half or bfloat16 each (converted one row at a time;
 ///            Eigen copies what is not row-major).
 /// Throws     shape_error; argument_error for a next token outside the vocabulary; numeric_error, naming the position, for
-/// logits
-///            that compare_rows refuses and for a metric that is NaN.
+///            logits that compare_rows refuses and for a metric that is NaN.
 template <class Reference, class Observed, metric... Metrics>
 requires(sizeof...(Metrics) > 0)
     [[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference_logits,

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <concepts>
+#include <klens/matrix.hpp>
+#include <span>
+#include <vector>
+
+namespace klens::detail {
+
+/// The row as floats: itself, or converted into `buffer`.
+template <class Scalar>
+[[nodiscard]] std::span<const float> as_floats(std::span<const Scalar> row, std::vector<float>& buffer) {
+  if constexpr (std::same_as<Scalar, float>) {
+    return row;
+  } else {
+    buffer.resize(row.size());
+    const auto size = static_cast<Eigen::Index>(row.size());
+    Eigen::Map<Eigen::ArrayXf>(buffer.data(), size) =
+        Eigen::Map<const Eigen::Array<Scalar, Eigen::Dynamic, 1>>(row.data(), size).template cast<float>();
+    return buffer;
+  }
+}
+
+}  // namespace klens::detail
