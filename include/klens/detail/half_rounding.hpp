@@ -23,7 +23,7 @@ template <class Arch>
   const batch<float, Arch> half_one(0.5f);
   const integers bits = bits_of(values), magnitude = bits & integers(magnitude_bits);
   const integers subnormal = bits_of((from_bits(magnitude) + half_one) - half_one);
-  const integers nearest = xsimd::select(magnitude < integers(0x38800000), subnormal, drop_bits<13>(magnitude));
+  const integers nearest = choose(magnitude < integers(0x38800000), subnormal, drop_bits<13>(magnitude));
   return from_bits(nearest | (bits & integers(~magnitude_bits)));
 }
 

@@ -63,7 +63,7 @@ struct integer_codec {
       const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
       floats range = from_bits(above) + from_bits(below);
       if constexpr (Grid == grid::signed_)  // the bits are compared, so that a NaN is the larger one
-        range = from_bits(xsimd::select(below >= above, below, above ^ integers(~magnitude_bits)));
+        range = from_bits(choose(below >= above, below, above ^ integers(~magnitude_bits)));
       const floats step = quotient(range, scale_steps);
       const auto vanished = step == zeros;
       const floats scale = xsimd::select(vanished, zeros, step);  // without a sign, which zeros would inherit

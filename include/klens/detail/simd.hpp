@@ -118,6 +118,19 @@ template <class Arch>
 #endif
 }
 
+/// a where the condition holds, else b. (xsimd 8.1's own, for integers, does not compile for AVX-512 without optimization.)
+template <class Arch>
+[[nodiscard]] inline batch<std::int32_t, Arch> choose(const xsimd::batch_bool<std::int32_t, Arch>& where,
+                                                      const batch<std::int32_t, Arch>& a,
+                                                      const batch<std::int32_t, Arch>& b) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+  const auto of_floats = xsimd::bool_cast(where);
+#else
+  const auto of_floats = xsimd::batch_bool_cast<float>(where);
+#endif
+  return bits_of(xsimd::select(of_floats, from_bits(a), from_bits(b)));
+}
+
 /// Lane i of the result is lane i ^ Distance.
 template <unsigned Distance, class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> swap_lanes(const batch<std::int32_t, Arch>& values) noexcept {
@@ -148,7 +161,7 @@ template <class Arch, unsigned Distance = 1>
     const auto second = (integers::load_aligned(index) & integers(Distance)) != integers(0);
     for (std::size_t i = 0; i < integers::size / Distance / 2; ++i) {
       const integers a = vectors[2 * i], b = vectors[2 * i + 1];
-      vectors[i] = xsimd::max(xsimd::select(second, b, a), swap_lanes<Distance>(xsimd::select(second, a, b)));
+      vectors[i] = xsimd::max(choose(second, b, a), swap_lanes<Distance>(choose(second, a, b)));
     }
     return largest_of_each<Arch, Distance * 2>(vectors);
   }

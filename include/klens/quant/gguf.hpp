@@ -102,7 +102,7 @@ struct gguf_block {
       floats scale = detail::quotient(detail::from_bits(above), floats(127.0f));
       if constexpr (Bits == 4)  // the bits are compared, so that a NaN is the larger one
         scale =
-            floats(0.125f) * detail::from_bits(xsimd::select(below > above, below, above ^ integers(~detail::magnitude_bits)));
+            floats(0.125f) * detail::from_bits(detail::choose(below > above, below, above ^ integers(~detail::magnitude_bits)));
       scale.store_aligned(tile.divisor + g);
       const floats inverse = detail::quotient(floats(1.0f), scale);
       const auto finite = xsimd::abs(inverse) <= floats(std::numeric_limits<float>::max());
