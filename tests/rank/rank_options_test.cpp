@@ -114,8 +114,9 @@ TEST_CASE("from_quantized: what restoring one layer saves of the whole damage") 
     left += klens::compare_rows(klens::row(reference, t), klens::row(restored, t), known, klens::row_sums::kl).kl / 30;
   }
   REQUIRE(scores.quantized.size() == 1);
-  CHECK(std::abs(scores.quantized[0].metrics[0].mean - whole) < 1e-12);
-  CHECK(std::abs(scores.find("block.1.up.weight", "int3-channel")->metrics[0].mean - (whole - left)) < 1e-12);
+  // Loops for other metrics may round otherwise: what the kernels promise of a KL.
+  CHECK(std::abs(scores.quantized[0].metrics[0].mean - whole) < 1e-5 * whole);
+  CHECK(std::abs(scores.find("block.1.up.weight", "int3-channel")->metrics[0].mean - (whole - left)) < 1e-5 * (whole + left));
 }
 
 TEST_CASE("from_quantized: a metric that is no mean over positions is refused") {
