@@ -80,7 +80,7 @@ weight_error eigen_round_trip(const klens::matrix<float>& from, klens::matrix<fl
 /// ahead as the kernels do.
 using vector = klens::detail::batch<float>;
 constexpr auto step = static_cast<Eigen::Index>(vector::size);
-constexpr std::size_t ahead = klens::detail::prefetched_bytes;
+constexpr std::size_t ahead = klens::detail::far_ahead;
 
 float read_only(const klens::matrix<float>& from) {
   vector sums[2] = {vector(0.0f), vector(0.0f)};
@@ -95,13 +95,13 @@ float read_only(const klens::matrix<float>& from) {
 template <bool Streaming>
 void write(const vector& values, float* to) {
   if (Streaming) return klens::detail::stream(values, to);
-  klens::detail::prefetch(to, ahead);
   values.store_unaligned(to);
 }
 template <bool Streaming>
 const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
   for (Eigen::Index i = 0; i < from.size(); i += step) {
     klens::detail::prefetch(from.data() + i, ahead);
+    if (!Streaming) klens::detail::prefetch_near(to.data() + i, klens::detail::near_ahead);
     write<Streaming>(vector::load_unaligned(from.data() + i), to.data() + i);
   }
   klens::detail::stream_fence();
@@ -109,7 +109,10 @@ const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
 }
 template <bool Streaming>
 const float* fill(klens::matrix<float>& to) {
-  for (Eigen::Index i = 0; i < to.size(); i += step) write<Streaming>(vector(1.0f), to.data() + i);
+  for (Eigen::Index i = 0; i < to.size(); i += step) {
+    if (!Streaming) klens::detail::prefetch(to.data() + i, ahead);
+    write<Streaming>(vector(1.0f), to.data() + i);
+  }
   klens::detail::stream_fence();
   return to.data();
 }

@@ -165,7 +165,7 @@ inline void write_codes(Codec codec, const group_levels& levels, Weights weights
     const std::size_t count = std::min<std::size_t>(64, weights.size() - first);
     std::uint8_t* const codes = stream.append(count);
     for_blocks<Arch>(&weights[first], count, [&](std::size_t i, const auto& some, std::size_t) {
-      for (std::size_t line = 0; line < sizeof some; line += 64) prefetch(&weights[first + i], prefetched_bytes + line);
+      for (std::size_t line = 0; line < sizeof some; line += 64) prefetch(&weights[first + i], far_ahead + line);
       const auto coded = codec.encode(some, levels);
       for (std::size_t k = 0; k < some.size(); ++k)
         store_bytes(codec.to_stored(coded[k], levels), codes + i + k * lanes<float, Arch>);
@@ -181,7 +181,7 @@ inline void read_codes(Codec codec, const group_levels& levels, Reader& from, Ke
       float* const to = &kept[first + i];
       const auto values = codec.decode(codec.from_stored(load_bytes<Arch>(codes + i), levels), levels);
       if (streaming) return stream(values, to);
-      prefetch(to, prefetched_bytes);
+      prefetch(to, far_ahead);
       store_first(values, to, some);
     });
   }

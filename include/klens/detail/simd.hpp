@@ -194,11 +194,17 @@ template <class Arch>
   return values;
 }
 
-/// Asks for memory that will be read soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next
-/// row): a place that does not exist is not touched.
+/// Asks for memory that will be used soon, `ahead` bytes behind `at`, to have it in the second cache. A row may end before (a
+/// matrix goes on with its next row): a place that does not exist is not touched.
 inline void prefetch(const void* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);
+#endif
+}
+/// The same for the first cache.
+inline void prefetch_near(const void* at, std::size_t ahead) noexcept {
+#if defined(__GNUC__)
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 3);
 #endif
 }
 
