@@ -110,7 +110,7 @@ class gain_model {
   static constexpr double unbounded_depth = 1e9;
 
   /// Covariances of a candidate with the measured ones.
-  [[nodiscard]] Eigen::MatrixXd::ConstColXpr of(std::size_t item) const {
+  [[nodiscard]] Eigen::Block<const Eigen::MatrixXd, Eigen::Dynamic, 1, true> of(std::size_t item) const {
     return with_measured_.col(static_cast<Eigen::Index>(item));
   }
 

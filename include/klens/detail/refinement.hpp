@@ -64,6 +64,7 @@ class refinement {
   /// Enters the KL of candidates on further sequences, the same for all: {candidate, sums by sequence}.
   void learn(const std::map<std::size_t, std::vector<contribution>>& measured) {
     std::vector<std::vector<contribution>> all;
+    all.reserve(measured.size());
     for (const auto& [c, sums] : measured) all.push_back(sums);
     spread_.add(all);
     double hardness = 0, weights = 0;

@@ -56,6 +56,7 @@ namespace detail {
 [[nodiscard]] inline std::vector<metric_score> metric_scores_from_json(const nlohmann::json& json,
                                                                        const std::vector<metric_info>& metrics) {
   std::vector<metric_score> scores_of;
+  scores_of.reserve(metrics.size());
   for (const metric_info& metric : metrics) scores_of.push_back(metric_score_from_json(json.at(metric.name)));
   return scores_of;
 }

@@ -65,7 +65,7 @@ namespace detail {
 [[nodiscard]] inline std::vector<plan_unit> join_blocks(std::vector<plan_unit> units, const std::string& block_pattern) {
   name_pattern block{block_pattern, false};
   const auto block_of = [&](const plan_unit& unit) {
-    const std::optional<std::string> key = block.captures(unit.layers.front());
+    std::optional<std::string> key = block.captures(unit.layers.front());
     for (const std::string& layer : unit.layers)
       if (block.captures(layer) != key)
         throw argument_error{"plan: " + unit.layers.front() + " and " + layer +

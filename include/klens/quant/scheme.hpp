@@ -168,7 +168,7 @@ inline constexpr const char* scheme_grammar =
     for (const char* kind : {"", "-signed", "-asym"})
       for (const std::string& columns : {std::string{"-channel"}, "-g" + group})
         for (const char* scale : {"", "-s32"}) names.push_back(std::string{"int"} + bits + kind + columns + scale);
-  if (const std::size_t at = text.find("-sym"); at != text.npos) text.replace(at, 4, "-signed");
+  if (const std::size_t at = text.find("-sym"); at != std::string::npos) text.replace(at, 4, "-signed");
   const auto distance = [&](const std::string& name) { return name.starts_with(text) ? 0 : edit_distance(text, name); };
   return *std::min_element(names.begin(), names.end(),
                            [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });

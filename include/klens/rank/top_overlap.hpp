@@ -25,6 +25,7 @@ namespace klens {
 
   const auto seats = [&](auto list) {
     std::vector<double> sorted;
+    sorted.reserve(both.size());
     for (const auto& each : both) sorted.push_back(each.*list);
     std::ranges::sort(sorted, std::ranges::greater{});
     const double last = sorted[count - 1];
