@@ -101,7 +101,7 @@ template <bool Streaming>
 const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
   for (Eigen::Index i = 0; i < from.size(); i += step) {
     klens::detail::prefetch(from.data() + i, ahead);
-    if (!Streaming) klens::detail::prefetch_near(to.data() + i, klens::detail::near_ahead);
+    if (!Streaming) klens::detail::prefetch<klens::detail::cache::first>(to.data() + i, klens::detail::near_ahead);
     write<Streaming>(vector::load_unaligned(from.data() + i), to.data() + i);
   }
   klens::detail::stream_fence();

@@ -76,7 +76,7 @@ class error_sums {
     for_blocks<Arch>(weights, count, [&](std::size_t i, const auto& before, std::size_t some) {
       for (std::size_t line = 0; line < sizeof before; line += 64) {
         prefetch(weights + i, far_ahead + line);
-        if (!Streaming) prefetch_near(kept + i, near_ahead + line);
+        if (!Streaming) prefetch<cache::first>(kept + i, near_ahead + line);
       }
       auto after = change(before);
       for (std::size_t k = 0; k < before.size(); ++k) {

@@ -194,17 +194,15 @@ template <class Arch>
   return values;
 }
 
-/// Asks for memory that will be used soon, `ahead` bytes behind `at`, to have it in the second cache. A row may end before (a
-/// matrix goes on with its next row): a place that does not exist is not touched.
+/// A cache, by the number that compilers have for it.
+enum class cache { second = 2, first = 3 };
+
+/// Asks for memory that will be used soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next row): a
+/// place that does not exist is not touched.
+template <cache Into = cache::second>
 inline void prefetch(const void* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);
-#endif
-}
-/// The same for the first cache.
-inline void prefetch_near(const void* at, std::size_t ahead) noexcept {
-#if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 3);
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, static_cast<int>(Into));
 #endif
 }
 

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <klens/concepts.hpp>
 #include <klens/detail/group_rows.hpp>
 #include <klens/detail/row_checks.hpp>
-#include <klens/matrix.hpp>
+#include <klens/detail/stored_scale.hpp>
+#include <klens/quant/grid.hpp>
 #include <klens/quant/weight_error.hpp>
 #include <limits>
 #include <span>
@@ -56,9 +56,8 @@ struct gguf_block {
         *this, block, weights, [&](std::size_t first, auto group, const detail::group_levels& of, bool) {
           codes into;
           detail::write_codes<Arch>(*this, of, group, into);
-          const auto scale = static_cast<half>(of.scale);
           std::byte* const to = &packed[first / block * block_bytes];
-          std::memcpy(to, &scale, 2);
+          detail::store_scale(of.scale, scale_kind::f16, to);
           for (std::size_t i = 0; i < block_bytes - 2; ++i)
             to[2 + i] = static_cast<std::byte>(Bits == 4 ? into.values[i] | into.values[i + block / 2] << 4 : into.values[i]);
         });
@@ -71,15 +70,14 @@ struct gguf_block {
     streaming = streaming && detail::can_stream<Arch>(kept.data(), block);
     for (std::size_t first = 0; first < kept.size(); first += block) {
       const std::byte* const from = &packed[first / block * block_bytes];
-      half scale;
-      std::memcpy(&scale, from, 2);
       codes of;
       for (std::size_t i = 0; i < block_bytes - 2; ++i) {
         const auto stored = std::to_integer<std::uint8_t>(from[2 + i]);
         of.values[i] = Bits == 4 ? stored & 15 : stored;
         if constexpr (Bits == 4) of.values[i + block / 2] = stored >> 4;
       }
-      detail::read_codes<Arch>(*this, {.scale = static_cast<float>(scale)}, of, kept.subspan(first).first<block>(), streaming);
+      detail::read_codes<Arch>(*this, {.scale = detail::load_scale(scale_kind::f16, from)}, of,
+                               kept.subspan(first).first<block>(), streaming);
     }
   }
 

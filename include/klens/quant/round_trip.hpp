@@ -27,12 +27,15 @@ namespace detail {
 [[nodiscard]] inline std::size_t rows_at_once(std::size_t columns) noexcept {
   return std::max<std::size_t>(1, (1 << 16) / std::max<std::size_t>(columns, 1));
 }
+[[nodiscard]] inline std::size_t parts_of(std::size_t rows, std::size_t columns) noexcept {
+  return (rows + rows_at_once(columns) - 1) / rows_at_once(columns);
+}
 
 /// Calls use(part, row, floats) for the rows of a matrix, part by part, with room for a row of floats. Errors name the row.
 template <class Use>
 void for_rows(std::size_t rows, std::size_t columns, std::size_t threads, const Use& use) {
   const std::size_t at_once = rows_at_once(columns);
-  parallel_for(threads, (rows + at_once - 1) / at_once, [&](std::size_t part) {
+  parallel_for(threads, parts_of(rows, columns), [&](std::size_t part) {
     std::vector<float> floats;
     for (std::size_t r = part * at_once; r < std::min(rows, (part + 1) * at_once); ++r) {
       try {
@@ -75,7 +78,7 @@ weight_error round_trip(const Quantizer& scheme, const Eigen::DenseBase<Weights>
   const auto rows = static_cast<std::size_t>(weights.rows()), columns = static_cast<std::size_t>(weights.cols());
   const bool in_place = static_cast<const void*>(kept.data()) == weights.data();
   const bool streaming = rows * columns * sizeof(float) >= options.stream_from && !in_place;
-  std::vector<weight_error> errors(rows / detail::rows_at_once(columns) + 1);
+  std::vector<weight_error> errors(detail::parts_of(rows, columns));
   detail::for_rows(rows, columns, options.threads, [&](std::size_t part, std::size_t r, std::vector<float>& floats) {
     const auto index = static_cast<Eigen::Index>(r);
     const auto from = detail::as_floats(row(weights, index), floats);
