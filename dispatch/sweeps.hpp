@@ -1,6 +1,6 @@
 #pragma once
 
-#include <klens/detail/row_sweeps.hpp>
+#include <klens/metric/detail/row_sweeps.hpp>
 
 namespace klens::detail {
 

@@ -82,9 +82,9 @@ stage_format() {
 }
 stage_release() { with_cmake release release; }
 stage_sanitizers() {
-  cmake --preset debug -B build/debug -D CMAKE_UNITY_BUILD=ON -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;hybrid;fuzz" &&
+  cmake --preset debug -B build/debug -D CMAKE_UNITY_BUILD=ON -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;engine;fuzz" &&
     cmake --build build/debug --target klens_tests -j "$(nproc)" &&
-    ctest --test-dir build/debug -R '^(io|hybrid|fuzz)_' -j "$(nproc)" --timeout 900 --output-on-failure
+    ctest --test-dir build/debug -R '^(io|engine|fuzz)_' -j "$(nproc)" --timeout 900 --output-on-failure
 }
 stage_headers() {
   local xsimd=()
@@ -131,8 +131,8 @@ stage_exports() {
   cmake --preset release -D KLENS_PYTHON="$python" && cmake --build build/release --target klens -j "$(nproc)" &&
     ctest --test-dir build/release -R '^program_nncf$' --timeout 900 --output-on-failure
 }
-stage_openvino() { bash examples/openvino/run.sh --check; }
-stage_llama() { bash examples/llama/run.sh --check; }
+stage_openvino() { bash examples/programs/openvino/run.sh --check; }
+stage_llama() { bash examples/programs/llama/run.sh --check; }
 
 packages_of() {
   case $1 in

@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <klens/plan/exact.hpp>
 #include <klens/plan/greedy.hpp>
-#include <klens/plan/share.hpp>
-#include <klens/plan/threshold.hpp>
 #include <random>
 #include <string>
 #include <vector>
+#include "share.hpp"
+#include "threshold.hpp"
 
 #include "plan/units.hpp"
 

@@ -36,8 +36,8 @@ inline void overwrite(const std::filesystem::path& file, std::string_view conten
 
 /// A short forward of the model in a folder.
 inline void load_and_run(const std::filesystem::path& folder) {
-  const hybrid::model model = hybrid::model::load(folder);
-  hybrid::state at = model.begin(std::array<std::int32_t, 6>{0, 1, 2, 1, 0, 2}, 2, 3);
+  const programs::model model = programs::model::load(folder);
+  programs::state at = model.begin(std::array<std::int32_t, 6>{0, 1, 2, 1, 0, 2}, 2, 3);
   for (std::size_t stage = 0; stage < model.stages(); ++stage) model.advance(at, stage);
   expect(model.logits(at).rows() == 6, "logits of another shape");
 }

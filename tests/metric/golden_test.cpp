@@ -6,13 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/io/safetensors.hpp>
-#include <klens/metric/delta_ce.hpp>
-#include <klens/metric/js.hpp>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/mse.hpp>
-#include <klens/metric/reverse_kl.hpp>
-#include <klens/metric/sqnr.hpp>
-#include <klens/metric/top1.hpp>
+#include <klens/metric/metrics.hpp>
 #include <string>
 #include <support/near.hpp>
 #include <vector>

@@ -3,13 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <klens/metric/delta_ce.hpp>
-#include <klens/metric/js.hpp>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/mse.hpp>
-#include <klens/metric/reverse_kl.hpp>
-#include <klens/metric/sqnr.hpp>
-#include <klens/metric/top1.hpp>
+#include <klens/metric/metrics.hpp>
 #include <limits>
 #include <string>
 #include <string_view>

@@ -1,10 +1,4 @@
-#include <klens/metric/delta_ce.hpp>
-#include <klens/metric/js.hpp>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/mse.hpp>
-#include <klens/metric/reverse_kl.hpp>
-#include <klens/metric/sqnr.hpp>
-#include <klens/metric/top1.hpp>
+#include <klens/metric/metrics.hpp>
 
 #include <doctest/doctest.h>
 

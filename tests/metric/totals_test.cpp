@@ -3,8 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <klens/metric/kl.hpp>
-#include <klens/metric/sqnr.hpp>
+#include <klens/metric/metrics.hpp>
 #include <limits>
 #include <random>
 #include <support/near.hpp>

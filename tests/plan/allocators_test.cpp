@@ -1,6 +1,6 @@
 #include <klens/plan/greedy.hpp>
-#include <klens/plan/share.hpp>
-#include <klens/plan/threshold.hpp>
+#include "share.hpp"
+#include "threshold.hpp"
 // first: the headers stand alone
 #include <doctest/doctest.h>
 

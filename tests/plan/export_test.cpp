@@ -1,8 +1,8 @@
-#include "../../examples/hybrid/export/auto_round.hpp"
-#include "../../examples/hybrid/export/llama_quantize.hpp"
-#include "../../examples/hybrid/export/mlx_lm.hpp"
-#include "../../examples/hybrid/export/modelopt.hpp"
-#include "../../examples/hybrid/export/nncf.hpp"
+#include "exporters/auto_round.hpp"
+#include "exporters/llama_quantize.hpp"
+#include "exporters/mlx_lm.hpp"
+#include "exporters/modelopt.hpp"
+#include "exporters/nncf.hpp"
 // first: the headers stand alone
 #include <doctest/doctest.h>
 

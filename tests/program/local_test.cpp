@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <klens/io/json.hpp>
-#include <klens/rank/kendall.hpp>
+#include <klens/io/scores_json.hpp>
+#include <klens/stats/rank_correlation.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>

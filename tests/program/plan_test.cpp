@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <klens/io/json.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/io/safetensors.hpp>
+#include <klens/io/scores_json.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
 #include <map>

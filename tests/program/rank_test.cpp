@@ -5,7 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <fstream>
-#include <klens/io/json.hpp>
+#include <klens/io/scores_json.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>

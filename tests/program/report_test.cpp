@@ -20,18 +20,18 @@ std::size_t count(const std::string& text, const std::string& word) {
 
 bool near(double a, double b) { return std::abs(a - b) < 1e-12; }
 
-std::string label_at(const hybrid::axis_scale& scale, double place) {
-  for (const hybrid::axis_tick& each : scale.ticks())
+std::string label_at(const programs::axis_scale& scale, double place) {
+  for (const programs::axis_tick& each : scale.ticks())
     if (near(each.at, place)) return each.label;
   return "none";
 }
 
 // Five points of which four can be drawn, two of them in the strips of values that have no logarithm.
-hybrid::report_page example_page() {
-  hybrid::scatter_plot plot{"kl & <friends>", {"score", true}, {"increase", true}, {}, "One plot."};
+programs::report_page example_page() {
+  programs::scatter_plot plot{"kl & <friends>", {"score", true}, {"increase", true}, {}, "One plot."};
   plot.series.push_back({"in_proj", {{1e-5, 1e-4, "layer \"a\" <b>"}, {1e-3, 1e-2, "b", true}}});
   plot.series.push_back({"lm_head", {{1e-4, -1e-3, "c", false, true}, {0, 1e-3, "d"}, {std::nan(""), 1, "never"}}, true});
-  hybrid::report_page page{"<script>alert(1)</script>"};
+  programs::report_page page{"<script>alert(1)</script>"};
   page.add_heading("Heading & more");
   page.add_paragraph("1 < 2");
   page.add_table({{"metric", "tau"}, {{"kl", "0.5"}, {"<sqnr>", "0.4"}}, "A caption"});
@@ -43,32 +43,32 @@ hybrid::report_page example_page() {
 }  // namespace
 
 TEST_CASE("axis: values stand where they should, with their margins") {
-  const hybrid::axis_scale linear{{"", false}, {0, 10}};  // shown from -0.5 to 10.5
+  const programs::axis_scale linear{{"", false}, {0, 10}};  // shown from -0.5 to 10.5
   CHECK(near(linear.at(0), 0.5 / 11));
   CHECK(near(linear.at(5), 0.5));
   CHECK(near(linear.at(10), 10.5 / 11));
   CHECK(label_at(linear, 0.5 / 11) == "0");
   CHECK(label_at(linear, 8.5 / 11) == "8");
 
-  const hybrid::axis_scale decades{{"", true}, {1e-6, 1e-2}};
+  const programs::axis_scale decades{{"", true}, {1e-6, 1e-2}};
   CHECK(near(decades.at(1e-4), 0.5));
   CHECK(label_at(decades, 0.5) == "1e-4");
   CHECK_FALSE(decades.has_strip());
 
-  const hybrid::axis_scale falling{{"", false, true}, {0, 10}};
+  const programs::axis_scale falling{{"", false, true}, {0, 10}};
   CHECK(near(falling.at(10), 0.5 / 11));
   CHECK(near(falling.at(0), 10.5 / 11));
 }
 
 TEST_CASE("axis: what has no logarithm stands in a strip at the low end") {
-  const hybrid::axis_scale rising{{"", true}, {-1, 0, 1, 100}};
+  const programs::axis_scale rising{{"", true}, {-1, 0, 1, 100}};
   CHECK(rising.has_strip());
   CHECK(rising.at(-1) == rising.at(0));
   CHECK(rising.at(0) > 0);
   CHECK(rising.at(0) < rising.strip_end());
   CHECK(rising.at(1) > rising.strip_end());
   CHECK(label_at(rising, rising.at(0)) == "≤ 0");
-  const hybrid::axis_scale falling{{"", true, true}, {-1, 0, 1, 100}};
+  const programs::axis_scale falling{{"", true, true}, {-1, 0, 1, 100}};
   CHECK(near(falling.at(0), 1 - rising.at(0)));
   CHECK(falling.at(0) > falling.strip_end());
 }
@@ -77,11 +77,11 @@ TEST_CASE("axis: any values get a scale with at least two ticks in sight") {
   const std::vector<std::vector<double>> lists{{}, {0}, {3}, {-5}, {1e-12, 1e12}, {0.5, 0.6}, {7, 7}, {1e9, 1e9 + 1}, {-1, -2}};
   for (const std::vector<double>& values : lists)
     for (const bool logarithmic : {false, true}) {
-      const hybrid::axis_scale scale{{"", logarithmic}, values};
+      const programs::axis_scale scale{{"", logarithmic}, values};
       const auto ticks = scale.ticks();
       CHECK(ticks.size() >= 2);
       CHECK(ticks.size() <= 14);
-      for (const hybrid::axis_tick& each : ticks) CHECK((each.at >= 0 && each.at <= 1));
+      for (const programs::axis_tick& each : ticks) CHECK((each.at >= 0 && each.at <= 1));
       for (const double each : values) CHECK((scale.at(each) > 0 && scale.at(each) < 1));
     }
 }

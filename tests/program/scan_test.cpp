@@ -4,7 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <klens/io/json.hpp>
+#include <klens/io/scores_json.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 

@@ -1,4 +1,4 @@
-#include <klens/rank/layer.hpp>
+#include <klens/layer.hpp>
 
 #include <doctest/doctest.h>
 

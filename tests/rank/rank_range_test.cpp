@@ -1,4 +1,4 @@
-#include <klens/rank/rank_range.hpp>
+#include <klens/rank/ranking.hpp>
 
 #include <doctest/doctest.h>
 

@@ -4,7 +4,7 @@
 
 #include <fstream>
 #include <klens/detail/random.hpp>
-#include <klens/rank/kendall.hpp>
+#include <klens/stats/rank_correlation.hpp>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <numeric>

@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/random.hpp>
+#include <klens/layer.hpp>
 #include <klens/matrix.hpp>
-#include <klens/rank/layer.hpp>
 #include <string>
 #include <vector>
 

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/layer.hpp>
 #include <klens/matrix.hpp>
-#include <klens/rank/layer.hpp>
 #include <numeric>
 #include <span>
 #include <vector>

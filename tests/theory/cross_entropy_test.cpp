@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include <klens/metric/delta_ce.hpp>
+#include <klens/metric/metrics.hpp>
 
 using namespace theory;
 

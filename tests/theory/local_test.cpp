@@ -1,5 +1,5 @@
 // docs/theory.md, section 6: local damage times gain.
-#include <klens/metric/kl.hpp>
+#include <klens/metric/metrics.hpp>
 
 #include <doctest/doctest.h>
 

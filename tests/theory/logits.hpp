@@ -8,7 +8,7 @@
 #include <klens/detail/random.hpp>
 #include <klens/io/safetensors.hpp>
 #include <klens/metric/compare_rows.hpp>
-#include <klens/metric/position.hpp>
+#include <klens/metric/metric.hpp>
 #include <numbers>
 #include <numeric>
 #include <span>

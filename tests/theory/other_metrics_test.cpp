@@ -4,8 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <klens/metric/measure.hpp>
-#include <klens/metric/mse.hpp>
-#include <klens/metric/sqnr.hpp>
+#include <klens/metric/metrics.hpp>
 
 using namespace theory;
 

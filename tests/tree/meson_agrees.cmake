@@ -13,7 +13,7 @@ file(READ ${ROOT}/meson.build text)
 string(REGEX MATCH "version: '([0-9.]+)'" line "${text}")
 expect_same("meson.build" "${VERSION}" "${CMAKE_MATCH_1}")
 
-foreach(folder examples examples/hybrid examples/hybrid/engine)
+foreach(folder examples examples/programs/engine)
   foreach(build CMakeLists.txt meson.build)
     file(STRINGS ${ROOT}/${folder}/${build} lines REGEX "^[^#]*\\.cpp")
     string(REGEX MATCHALL "[a-z0-9_/]+\\.cpp" ${build}_sources "${lines}")

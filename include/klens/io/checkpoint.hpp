@@ -5,7 +5,7 @@
 #include <fstream>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
-#include <klens/io/json.hpp>
+#include <klens/io/scores_json.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <map>
 #include <nlohmann/json.hpp>

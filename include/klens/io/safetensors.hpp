@@ -8,10 +8,10 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <klens/detail/file_map.hpp>
-#include <klens/detail/safetensors_header.hpp>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
+#include <klens/io/detail/file_map.hpp>
+#include <klens/io/detail/safetensors_header.hpp>
 #include <klens/matrix.hpp>
 #include <map>
 #include <span>

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cassert>
-#include <klens/detail/compare_rows.hpp>
 #include <klens/error.hpp>
-#include <klens/metric/row_damage.hpp>
+#include <klens/metric/detail/row_comparison.hpp>
+#include <klens/metric/metric.hpp>
 #include <span>
 #include <string>
 

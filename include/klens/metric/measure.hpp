@@ -4,12 +4,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <klens/concepts.hpp>
 #include <klens/detail/as_floats.hpp>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
 #include <klens/metric/compare_rows.hpp>
+#include <klens/metric/metric.hpp>
 #include <klens/metric/totals.hpp>
 #include <span>
 #include <string>

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstddef>
-#include <klens/detail/name_pattern.hpp>
-#include <klens/detail/plan_groups.hpp>
 #include <klens/error.hpp>
+#include <klens/plan/detail/name_pattern.hpp>
+#include <klens/plan/detail/plan_groups.hpp>
 #include <klens/plan/unit.hpp>
 #include <optional>
 #include <span>

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <klens/detail/plan_knapsack.hpp>
+#include <klens/plan/detail/plan_knapsack.hpp>
 #include <klens/plan/greedy.hpp>
 #include <klens/plan/unit.hpp>
 #include <limits>

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <klens/detail/name_pattern.hpp>
 #include <klens/error.hpp>
+#include <klens/plan/detail/name_pattern.hpp>
 #include <klens/plan/unit.hpp>
 #include <span>
 #include <string>

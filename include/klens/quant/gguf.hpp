@@ -5,12 +5,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <klens/concepts.hpp>
-#include <klens/detail/group_rows.hpp>
-#include <klens/detail/row_checks.hpp>
-#include <klens/detail/stored_scale.hpp>
+#include <klens/quant/detail/group_rows.hpp>
+#include <klens/quant/detail/row_checks.hpp>
+#include <klens/quant/detail/stored_scale.hpp>
 #include <klens/quant/grid.hpp>
-#include <klens/quant/weight_error.hpp>
+#include <klens/quant/quantizer.hpp>
 #include <limits>
 #include <span>
 #include <string>

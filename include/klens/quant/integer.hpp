@@ -1,11 +1,10 @@
 #pragma once
 
 #include <cstddef>
-#include <klens/concepts.hpp>
-#include <klens/detail/integer_rows.hpp>
 #include <klens/matrix.hpp>
+#include <klens/quant/detail/integer_rows.hpp>
 #include <klens/quant/grid.hpp>
-#include <klens/quant/weight_error.hpp>
+#include <klens/quant/quantizer.hpp>
 #include <span>
 #include <string>
 

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <klens/concepts.hpp>
 #include <klens/detail/as_floats.hpp>
 #include <klens/detail/parallel_for.hpp>
-#include <klens/detail/round_trip_row.hpp>
 #include <klens/detail/simd.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
-#include <klens/quant/weight_error.hpp>
+#include <klens/quant/detail/round_trip_row.hpp>
+#include <klens/quant/quantizer.hpp>
 #include <span>
 #include <string>
 #include <vector>

@@ -4,13 +4,12 @@
 #include <charconv>
 #include <concepts>
 #include <cstddef>
-#include <klens/concepts.hpp>
-#include <klens/detail/round_trip_row.hpp>
 #include <klens/error.hpp>
+#include <klens/quant/detail/round_trip_row.hpp>
+#include <klens/quant/float16.hpp>
 #include <klens/quant/gguf.hpp>
-#include <klens/quant/half.hpp>
 #include <klens/quant/integer.hpp>
-#include <klens/quant/weight_error.hpp>
+#include <klens/quant/quantizer.hpp>
 #include <memory>
 #include <numeric>
 #include <optional>

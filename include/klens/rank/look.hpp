@@ -2,7 +2,7 @@
 
 #include <concepts>
 #include <cstddef>
-#include <klens/rank/interval.hpp>
+#include <klens/stats/interval.hpp>
 #include <span>
 #include <vector>
 

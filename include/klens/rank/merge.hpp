@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cstddef>
-#include <klens/detail/summarize.hpp>
 #include <klens/error.hpp>
-#include <klens/rank/any_metric.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/rank/scan/summarize.hpp>
 #include <klens/rank/scores.hpp>
 #include <string>
 

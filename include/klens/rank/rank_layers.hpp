@@ -1,13 +1,14 @@
 #pragma once
 
-#include <klens/concepts.hpp>
-#include <klens/detail/rank_locally.hpp>
-#include <klens/detail/scan.hpp>
 #include <klens/error.hpp>
+#include <klens/forward.hpp>
+#include <klens/layer.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/metric/metric.hpp>
 #include <klens/quant/scheme.hpp>
-#include <klens/rank/any_metric.hpp>
-#include <klens/rank/layer.hpp>
+#include <klens/rank/local/rank_locally.hpp>
 #include <klens/rank/rank_options.hpp>
+#include <klens/rank/scan/scan.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
 #include <type_traits>

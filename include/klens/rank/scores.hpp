@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/error.hpp>
-#include <klens/metric/position.hpp>
-#include <klens/rank/interval.hpp>
+#include <klens/metric/metric.hpp>
 #include <klens/rank/look.hpp>
+#include <klens/stats/interval.hpp>
 #include <limits>
 #include <optional>
 #include <string>

@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdio>
 #include <functional>
-#include <klens/detail/paired_comparison.hpp>
-#include <klens/detail/student_t.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
+#include <klens/rank/scan/paired_comparison.hpp>
+#include <klens/stats/detail/student_t.hpp>
 #include <numeric>
 #include <string>
 #include <string_view>

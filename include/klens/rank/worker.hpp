@@ -1,7 +1,7 @@
 #pragma once
 
 #include <klens/error.hpp>
-#include <klens/rank/layer.hpp>
+#include <klens/layer.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
 #include <string>

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace programs {
+
+/// JSON as people publish it: a bare Infinity, -Infinity or NaN is read as the text of that name.
+/// Throws klens::file_error, starting with the path, for what is no JSON or nested deeper than any config.
+[[nodiscard]] nlohmann::json read_json(const std::filesystem::path& file);
+
+/// A model's config.json (or an object within it). It remembers which fields were asked for, so that at the end every field
+/// that nobody understood can be refused: none is ignored in silence. Throws     klens::file_error, "path: field 'name' ...",
+/// for a missing field, a wrong type, a value that is not carried out.
+class config {
+ public:
+  explicit config(const std::filesystem::path& file);
+
+  /// True where the field is there and not null.
+  [[nodiscard]] bool has(std::string_view field) const;
+  /// True where the field is there and null, which some fields take for another value than a missing one.
+  [[nodiscard]] bool is_null(std::string_view field) const;
+  [[nodiscard]] bool is_text(std::string_view field, std::string_view text) const;
+
+  /// A count from 1 to 2^31-1; the fallback stands for a missing or null field.
+  [[nodiscard]] std::size_t count(std::string_view field) const;
+  [[nodiscard]] std::size_t count(std::string_view field, std::size_t fallback) const;
+  /// The same, and 0.
+  [[nodiscard]] std::size_t count_or_zero(std::string_view field, std::size_t fallback) const;
+
+  [[nodiscard]] double number(std::string_view field, double fallback) const;
+  [[nodiscard]] bool flag(std::string_view field, bool fallback) const;
+  [[nodiscard]] std::string text(std::string_view field, std::string_view fallback) const;
+  [[nodiscard]] std::vector<double> numbers(std::string_view field, std::vector<double> fallback) const;
+
+  /// True for an object without fields.
+  [[nodiscard]] bool is_empty(std::string_view field) const;
+  /// An object in this one, e.g. rope_parameters; messages name it as "outer.inner".
+  [[nodiscard]] config object(std::string_view field) const;
+  /// Stands for an object that is not there.
+  [[nodiscard]] config empty_object(std::string_view field) const;
+
+  /// Fields that change no logit of a forward pass.
+  void ignore(std::initializer_list<std::string_view> fields) const;
+  /// Fields that klens carries out with one value only, which `klens` must find where the field is there and not null.
+  void require(std::string_view field, const nlohmann::json& value) const;
+  /// Refuses each field that was neither asked for nor ignored.
+  void refuse_rest() const;
+
+  [[noreturn]] void refuse(std::string_view field, const std::string& problem) const;
+
+ private:
+  config(std::string where, std::string prefix, nlohmann::json fields);
+  [[nodiscard]] const nlohmann::json* find(std::string_view field) const;
+  [[nodiscard]] double as_number(std::string_view field, const nlohmann::json& value) const;
+
+  std::string where_;   // the file
+  std::string prefix_;  // "rope_parameters." within an object
+  nlohmann::json fields_;
+  mutable std::set<std::string, std::less<>> known_;
+};
+
+}  // namespace programs

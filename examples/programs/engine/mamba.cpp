@@ -1,0 +1,69 @@
+#include "mamba.hpp"
+
+#include "engine/causal_conv.hpp"
+#include "engine/elementwise.hpp"
+#include "engine/selective_scan.hpp"
+
+namespace programs {
+
+void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                   workspace& work) const {
+  namespace simd = klens::detail;
+  const workspace::frame frame{work};
+  const Eigen::Index length = x.rows(), inner = a_log->values.rows(), states = a_log->values.cols();
+  const Eigen::Index rank = dt_proj.weight->values.cols();
+
+  panel projected = work.take(length, 2 * inner);
+  in_proj(x, projected);
+  const auto gate = projected.rightCols(inner);
+
+  panel taps = work.take(conv->values.cols(), inner);
+  taps = conv->values.transpose();
+  panel mixed = work.take(length, inner);
+  simd::causal_conv(projected.leftCols(inner), taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
+                    [](auto v) { return simd::silu(v); });
+
+  panel selected = work.take(length, rank + 2 * states);
+  x_proj(mixed, selected);
+  auto step_in = selected.leftCols(rank), b = selected.middleCols(rank, states), c = selected.rightCols(states);
+  if (step_norm.weight) step_norm(step_in, step_in);
+  if (b_norm.weight) b_norm(b, b);
+  if (c_norm.weight) c_norm(c, c);
+
+  panel step = work.take(length, inner);
+  dt_proj(step_in, step);
+  simd::map_elements(
+      all_of(step), [](auto v) { return simd::softplus(v); }, all_of(step));
+
+  panel rates = work.take(states, inner);
+  rates = a_log->values.transpose();
+  simd::map_elements(
+      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, all_of(rates));
+  simd::selective_scan(step, mixed, rates, b, c, d->vector(), mixed);
+  for (Eigen::Index t = 0; t < length; ++t)
+    simd::map_elements(
+        klens::row(mixed, t), [](auto y, auto z) { return y * simd::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
+  out_proj.add_to(hidden, mixed, scale);
+}
+
+double mamba::flops(std::size_t length) const {
+  return in_proj.flops(length) + x_proj.flops(length) + dt_proj.flops(length) + out_proj.flops(length);
+}
+
+mamba take_mamba(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape) {
+  mamba taken;
+  taken.in_proj = take_linear(tensors, prefix + "in_proj", 2 * shape.inner, shape.width, shape.proj_bias,
+                              {{"x", 0, shape.inner}, {"z", shape.inner, shape.inner}});
+  taken.x_proj =
+      take_linear(tensors, prefix + "x_proj", shape.rank + 2 * shape.states, shape.inner, false,
+                  {{"dt", 0, shape.rank}, {"B", shape.rank, shape.states}, {"C", shape.rank + shape.states, shape.states}});
+  taken.dt_proj = take_linear(tensors, prefix + "dt_proj", shape.inner, shape.rank, true);
+  taken.out_proj = take_linear(tensors, prefix + "out_proj", shape.width, shape.inner, shape.proj_bias);
+  taken.conv = tensors.take(prefix + "conv1d.weight", {shape.inner, 1, shape.taps});
+  taken.conv_bias = tensors.take_if(shape.conv_bias, prefix + "conv1d.bias", shape.inner);
+  taken.a_log = tensors.take(prefix + "A_log", {shape.inner, shape.states});
+  taken.d = tensors.take(prefix + "D", {shape.inner});
+  return taken;
+}
+
+}  // namespace programs

@@ -1,0 +1,92 @@
+#include "mamba2.hpp"
+
+#include "engine/causal_conv.hpp"
+#include "engine/elementwise.hpp"
+#include "engine/selective_scan.hpp"
+
+namespace programs {
+namespace simd = klens::detail;
+
+void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                    workspace& work) const {
+  const workspace::frame frame{work};
+  const Eigen::Index length = x.rows(), heads = a_log->values.size(), inner = out_proj.weight->values.cols();
+  const Eigen::Index mixed_width = conv->values.rows(), shared = (mixed_width - inner) / 2,
+                     count = static_cast<Eigen::Index>(groups);
+
+  panel projected = work.take(length, inner + mixed_width + heads);
+  in_proj(x, projected);
+  const Eigen::Index widths[] = {inner, inner, shared, shared, heads};
+  for (Eigen::Index i = 0, first = 0; i < 5; first += widths[i++])
+    if (scales[static_cast<std::size_t>(i)] != 1) projected.middleCols(first, widths[i]) *= scales[static_cast<std::size_t>(i)];
+  const auto gate = projected.leftCols(inner);
+
+  panel taps = work.take(conv->values.cols(), mixed_width), mixed = work.take(length, mixed_width);
+  taps = conv->values.transpose();
+  simd::causal_conv(projected.middleCols(inner, mixed_width), taps, conv_bias ? conv_bias->vector() : std::span<const float>{},
+                    mixed, [](auto v) { return simd::silu(v); });
+
+  panel step = work.take(length, heads), decay = work.take(length, heads), rates = work.take(1, heads);
+  simd::map_elements(
+      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, a_log->vector());
+  for (Eigen::Index t = 0; t < length; ++t) {
+    simd::map_elements(
+        klens::row(step, t),
+        [this](auto v, auto bias) {
+          using batch = decltype(v);
+          return xsimd::min(batch(step_limits[1]), xsimd::max(batch(step_limits[0]), simd::softplus(v + bias)));
+        },
+        klens::row(projected.rightCols(heads), t), step_bias->vector());
+    simd::map_elements(
+        klens::row(decay, t), [](auto v, auto rate) { return simd::exp2_of(v * rate); }, klens::row(step, t), all_of(rates));
+  }
+
+  auto y = mixed.leftCols(inner);
+  const Eigen::Index group_heads = heads / count, group_width = inner / count, states = shared / count;
+  for (Eigen::Index g = 0; g < count; ++g) {
+    auto channels = mixed.middleCols(g * group_width, group_width);
+    simd::state_space_scan(
+        decay.middleCols(g * group_heads, group_heads), step.middleCols(g * group_heads, group_heads), channels,
+        mixed.middleCols(inner + g * states, states), mixed.middleCols(inner + shared + g * states, states),
+        d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), channels);
+  }
+  for (Eigen::Index t = 0; t < length; ++t) {
+    const std::span<float> row = klens::row(y, t);
+    const auto apply_gate = [&] {
+      simd::map_elements(
+          row, [](auto v, auto z) { return v * simd::silu(z); }, row, klens::row(gate, t));
+    };
+    if (!norm_before_gate || norm.weight == nullptr) apply_gate();
+    if (norm.weight == nullptr) continue;
+    for (std::size_t g = 0, size = row.size() / groups; g < groups; ++g)
+      normalize_row(row.subspan(g * size, size), norm.weight->vector().subspan(g * size, size), norm.epsilon,
+                    row.subspan(g * size, size));
+    if (norm_before_gate) apply_gate();
+  }
+  out_proj.add_to(hidden, y, scale);
+}
+
+double mamba2::flops(std::size_t length) const { return in_proj.flops(length) + out_proj.flops(length); }
+
+mamba2 take_mamba2(checkpoint& tensors, const std::string& prefix, const mamba2_shape& shape) {
+  mamba2 taken;
+  const std::size_t inner = shape.inner, shared = shape.groups * shape.states, mixed = inner + 2 * shared;
+  taken.in_proj = take_linear(tensors, prefix + "in_proj", inner + mixed + shape.heads, shape.width, shape.in_bias,
+                              {{"z", 0, inner},
+                               {"x", inner, inner},
+                               {"B", 2 * inner, shared},
+                               {"C", 2 * inner + shared, shared},
+                               {"dt", inner + mixed, shape.heads}});
+  taken.out_proj = take_linear(tensors, prefix + "out_proj", shape.width, inner, shape.out_bias);
+  taken.conv = tensors.take(prefix + "conv1d.weight", {mixed, 1, shape.taps});
+  taken.conv_bias = tensors.take_if(shape.conv_bias, prefix + "conv1d.bias", mixed);
+  taken.a_log = tensors.take(prefix + "A_log", {shape.heads});
+  taken.d = tensors.take(prefix + "D", {shape.heads});
+  taken.step_bias = tensors.take(prefix + "dt_bias", {shape.heads});
+  if (shape.norm) taken.norm = take_norm(tensors, prefix + "norm", inner, shape.epsilon);
+  taken.groups = shape.groups;
+  taken.step_limits = shape.step_limits;
+  return taken;
+}
+
+}  // namespace programs

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <klens/matrix.hpp>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "architecture.hpp"
+#include "parameter.hpp"
+#include "workspace.hpp"
+
+namespace programs {
+
+/// A view of weights in a model's memory: what is written there changes every later forward.
+struct weight {
+  std::string name;                 ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range
+  klens::matrix_ref<float> values;  ///< [out x in]; small weights are [1 x n], a conv [channels x taps]
+  std::string kind;                 ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
+  int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
+  std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
+  const bool tied = false;  ///< the same memory is both embedding and head; const, since Eigen's views assign what they show
+  std::string tensor;       ///< the tensor of the file that it is, or is some rows of
+};
+
+/// Sequences on their way through a model. A copy goes on from where it was taken.
+struct state {
+  std::size_t sequences = 0;
+  std::size_t length = 0;            ///< positions of each sequence
+  std::vector<std::int32_t> tokens;  ///< [sequences x length]
+  klens::matrix<float> hidden;       ///< the residual stream, [sequences * length x width]; empty before stage 0
+};
+
+/// A language model in HF format, in float arithmetic, that can stop between blocks. Stage 0 is the embedding, each
+/// further one adds a mixer (or several side by side) or a feed-forward network to the residual stream, so that a block is two
+/// of them as a rule; after stages() of them come final norm and head (`logits`).
+/// Every sequence is computed on its own and by one thread, so results are the same, bit for bit, for any batch, any number of
+/// threads and from any copied state. const members may run at the same time in several threads.
+class model {
+ public:
+  /// Reads config.json and model.safetensors (or the shards of model.safetensors.index.json) from a folder.
+  /// Throws klens::file_error: path, what is wrong, what to do.
+  [[nodiscard]] static model load(const std::filesystem::path& folder);
+
+  [[nodiscard]] const std::string& type() const noexcept { return type_; }
+  [[nodiscard]] std::size_t vocabulary() const noexcept;
+  [[nodiscard]] std::size_t width() const noexcept;
+  [[nodiscard]] std::size_t stages() const noexcept { return 1 + parts_.steps.size(); }
+
+  /// Every weight [out x in] of a matrix product, in order of stages; with `split_fused` a fused one comes as its row ranges.
+  /// The embedding is among them unless it is tied: a gather of its rows is a product with one-hot rows.
+  [[nodiscard]] std::vector<weight> weights(bool split_fused = false);
+  /// All others: conv, A_log, D, norms, biases.
+  [[nodiscard]] std::vector<weight> small_weights();
+
+  /// The state before stage 0 of `sequences` sequences of `length` tokens each.
+  /// Throws klens::shape_error where the tokens are not so many, klens::argument_error for a token outside the vocabulary.
+  [[nodiscard]] state begin(std::span<const std::int32_t> tokens, std::size_t sequences, std::size_t length) const;
+
+  /// Carries out one stage, in place.
+  void advance(state& at, std::size_t stage, std::size_t threads = 1) const;
+
+  /// Final norm and head, after the last stage: [positions x vocabulary], the state stays as it is. With `rows`, only those
+  /// rows of the hidden matrix, in that order.
+  [[nodiscard]] klens::matrix<float> logits(const state& at, std::size_t threads = 1) const;
+  [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows, std::size_t threads = 1) const;
+
+  /// Floating-point operations of one stage's matrix products for one sequence; stage stages() is the head at all positions.
+  [[nodiscard]] double flops(std::size_t stage, std::size_t length) const;
+
+ private:
+  model() = default;
+  [[nodiscard]] std::size_t stage_of(const parameter& of) const;
+  [[nodiscard]] weight view(parameter& of) const;
+  void run(const residual_step& step, klens::matrix_ref<float> hidden, workspace& work) const;
+
+  std::string type_;
+  std::vector<std::unique_ptr<parameter>> parameters_;
+  architecture parts_;
+  std::unique_ptr<workspace_pool> pool_ = std::make_unique<workspace_pool>();
+};
+
+}  // namespace programs

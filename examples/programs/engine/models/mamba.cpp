@@ -1,0 +1,35 @@
+#include "../mamba.hpp"
+
+#include <string>
+
+#include "../common_fields.hpp"
+#include "../model_types.hpp"
+
+namespace programs {
+
+// Mamba (arXiv:2312.00752): nothing but Mamba mixers, each after a norm.
+architecture build_mamba(const config& fields, checkpoint& tensors) {
+  const std::size_t width = fields.count("hidden_size", 768), vocabulary = fields.count("vocab_size", 50280);
+  const double epsilon = fields.number("layer_norm_epsilon", 1e-5);
+  const mamba_shape mixes{.width = width,
+                          .inner = fields.count("intermediate_size", expanded(fields, "expand", width)),
+                          .states = fields.count("state_size", 16),
+                          .rank = rank_of(fields, "time_step_rank", width),
+                          .taps = fields.count("conv_kernel", 4),
+                          .conv_bias = fields.flag("use_conv_bias", true),
+                          .proj_bias = fields.flag("use_bias", false)};
+  ignore_mamba_training(fields);
+  fields.ignore({"time_step_scale", "time_step_init_scheme", "use_mambapy", "use_associative_scan"});
+
+  architecture built = take_ends(fields, tensors, embedding_of(tensors), vocabulary, width, true);
+  built.final_norm = take_norm(tensors, "backbone.norm_f", width, epsilon);
+  for (std::size_t i = 0, layers = fields.count("num_hidden_layers", 32); i < layers; ++i) {
+    const std::string prefix = "backbone.layers." + std::to_string(i) + ".";
+    tensors.begin_stage();
+    const rms_norm before = take_norm(tensors, prefix + "norm", width, epsilon);
+    built.steps.push_back(single(before, take_mamba(tensors, prefix + "mixer.", mixes)));
+  }
+  return built;
+}
+
+}  // namespace programs

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/matrix.hpp>
+
+#include "workspace.hpp"
+
+namespace programs {
+
+/// A mixer or feed-forward network of a block.
+class part {
+ public:
+  virtual ~part() = default;
+  /// hidden += scale * part(x) for one sequence: both are [length x width], positions in order.
+  virtual void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                      workspace& work) const = 0;
+  /// Floating-point operations of its matrix products for one sequence; a product and a sum are two.
+  [[nodiscard]] virtual double flops(std::size_t length) const = 0;
+};
+
+}  // namespace programs

@@ -1,0 +1,148 @@
+#include "command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "plan_export.hpp"
+
+namespace {
+
+constexpr const char* model_folder = "folder in Hugging Face format: config.json and safetensors";
+
+void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::uint64_t& seed, programs::plan_rules& rules) {
+  command.add_option("--scores", scores, "scores.json of klens rank")->required();
+  command.add_option("--seed", seed, "of the metric random")->capture_default_str();
+  command.add_option("--pin", rules.pins, "PATTERN=SCHEME: these layers get this scheme")->expected(1)->take_all();
+  command.add_option("--exclude", rules.exclude, "PATTERN: these layers stay as they are and count nowhere")
+      ->expected(1)
+      ->take_all();
+  command
+      .add_option("--together", rules.together,
+                  "PATTERN: layers that match with the same captures share a scheme, besides q/k/v, gate/up and the experts of "
+                  "a block, which do so")
+      ->expected(1)
+      ->take_all();
+  command.add_flag("--apart", rules.apart, "q/k/v, gate/up and experts need not share a scheme");
+  command.add_flag("--one-change", rules.one_change, "the scheme changes at most once on the way through a block");
+}
+
+}  // namespace
+
+int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
+  CLI::App app{"klens ranks the layers of a language model by what quantization does to its output: forward passes alone",
+               "klens"};
+  app.set_version_flag("--version", "klens " KLENS_VERSION);
+  app.require_subcommand(1);
+
+  programs::rank_arguments rank;
+  bool interrupted = false;
+  CLI::App& rank_command = programs::add_rank_command(app, rank, model_folder, rank_with, interrupted);
+  rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
+  rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
+
+  programs::validate_arguments validate;
+  CLI::App& validate_command =
+      *app.add_subcommand("validate", "does each metric order the layers as perplexity on held-out tokens does?");
+  programs::add_run_options(validate_command, validate.rank.run, model_folder);
+  validate_command.add_option("--held-out", validate.held_out.file, "the same for the tokens that perplexity is measured on")
+      ->required();
+  validate_command.add_option("--held-out-sequences", validate.held_out.sequences, "how many of them (default: all)");
+  validate_command.add_option("--held-out-first", validate.held_out.first, "tokens of that file to skip")
+      ->capture_default_str();
+  validate_command.add_option("--schemes", validate.rank.schemes, "ways to store a layer, with commas between them")
+      ->capture_default_str();
+  validate_command.add_option("--layers", validate.rank.layers, "only layers in whose names this regular expression is found");
+  validate_command.add_flag("--split-fused", validate.rank.split_fused,
+                            "scan the parts of fused projections as layers of their own");
+  validate_command.add_option("--output", validate.rank.output, "write report.json here");
+  validate_command.add_option("--html", validate.html, "write a page with tables and plots here");
+  validate_command.add_option("--checkpoint", validate.rank.checkpoint,
+                              "both scans go on from FILE.calibration and FILE.held-out; finished ones are not repeated");
+  validate_command.add_option("--resamples", validate.resamples, "of the sequences, for intervals")
+      ->check(CLI::Range(100, 1 << 20))
+      ->capture_default_str();
+  validate_command.add_option("--seed", validate.seed, "of the resamples")->capture_default_str();
+  validate_command.add_flag("--ablations", validate.ablations,
+                            "also how agreement depends on calibration tokens, scheme and direction of KL");
+  validate_command.callback([&] { interrupted = !programs::validate(validate); });
+
+  programs::run_arguments evaluate;
+  CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
+  programs::add_run_options(evaluate_command, evaluate, model_folder);
+  evaluate_command.callback([&] { programs::evaluate(evaluate); });
+
+  programs::run_arguments logits;
+  std::filesystem::path logits_output;
+  CLI::App& logits_command = *app.add_subcommand("logits", "write the logits of the tokens: f32 [batch, length, vocabulary]");
+  programs::add_run_options(logits_command, logits, model_folder);
+  logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
+  logits_command.callback([&] { programs::logits(logits, logits_output); });
+
+  programs::plan_arguments plan;
+  CLI::App& plan_command =
+      *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
+  programs::add_run_options(plan_command, plan.run, model_folder, "--held-out");
+  add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
+  plan_command.add_option("--budget", plan.budget,
+                          "of all planned layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes");
+  plan_command.add_option("--pool", plan.pools, "PATTERN=BUDGET: layers with a budget of their own; each layer in one pool")
+      ->expected(1)
+      ->take_all();
+  plan_command.add_option("--max-damage", plan.max_damage, "instead of a budget: the smallest plan of at most this damage");
+  plan_command.add_option("--allocator", plan.allocator, "exact, greedy, threshold, share or tolerance")->capture_default_str();
+  plan_command.add_option("--gamma", plan.gamma, "tolerance: perplexity stays within this factor of the untouched model's")
+      ->capture_default_str();
+  plan_command
+      .add_option("--metric", plan.metric,
+                  "whose damages are added up: one that was scored, or weight_sqnr, size, random (which need none)")
+      ->capture_default_str();
+  plan_command.add_option("--second-opinion", plan.second_opinion,
+                          "other scores of the model (rank --from quantized); the plan that they give is measured, too");
+  plan_command.add_option("--local-search", plan.local_search,
+                          "improve the plan by up to so many measurements on the tokens that were scored");
+  plan_command.add_option("--calibration", plan.calibration,
+                          "where the scored tokens are now, for tolerance and --local-search (default: where the scores say)");
+  plan_command.add_option("--output", plan.output, "write plan.json here");
+  plan_command.add_option("--export", plan.exports, programs::export_help())->expected(1)->take_all();
+  plan_command.callback([&] { programs::plan(plan); });
+
+  programs::sweep_arguments sweep;
+  CLI::App& sweep_command = *app.add_subcommand(
+      "sweep", "plans from the smallest size to the largest, by several metrics, measured on held-out tokens");
+  programs::add_run_options(sweep_command, sweep.run, model_folder, "--held-out");
+  add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
+  sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();
+  sweep_command.add_option("--metrics", sweep.metrics, "as plan --metric, with commas between them")
+      ->delimiter(',')
+      ->capture_default_str();
+  sweep_command.add_option("--budgets", sweep.budgets, "how many sizes for each allocator and metric")
+      ->check(CLI::Range(2, 1000))
+      ->capture_default_str();
+  sweep_command.add_option("--output", sweep.output, "write the points as JSON here");
+  sweep_command.add_option("--html", sweep.html, "draw them in a page here");
+  sweep_command.callback([&] { programs::sweep(sweep); });
+
+  std::filesystem::path layers_model;
+  bool layers_json = false, layers_split = false;
+  CLI::App& layers_command = *app.add_subcommand("layers", "list the weight matrices that can be quantized");
+  layers_command.add_option("MODEL", layers_model, "folder in Hugging Face format")->required();
+  layers_command.add_flag("--json", layers_json, "as JSON instead of a table");
+  layers_command.callback([&] { programs::layers(layers_model, layers_json, layers_split); });
+
+  layers_command.add_flag("--split-fused", layers_split, "the parts of fused projections instead of the whole");
+
+  std::vector<std::filesystem::path> merge_parts;
+  std::filesystem::path merge_output;
+  std::string merge_sort = "kl";
+  CLI::App& merge_command = *app.add_subcommand("merge", "join the scores of scans of one model over disjoint tokens");
+  merge_command.add_option("SCORES", merge_parts, "scores.json files, in the order of their tokens")
+      ->required()
+      ->expected(2, 1 << 20);
+  merge_command.add_option("--output", merge_output, "write the joint scores.json here");
+  merge_command.add_option("--sort", merge_sort, "the metric to rank by")->capture_default_str();
+  merge_command.callback([&] { programs::merge(merge_parts, merge_output, merge_sort); });
+
+  return programs::carry_out(app, argc, argv, interrupted);
+}

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <filesystem>
+#include <klens/io/scores_json.hpp>
+#include <klens/layer.hpp>
+#include <klens/plan/constraints.hpp>
+#include <klens/plan/plan.hpp>
+#include <klens/plan/unit.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "engine/model.hpp"
+#include "model_comparison.hpp"
+#include "token_set.hpp"
+
+namespace programs {
+
+/// What every plan starts from, checked: scores of this model, its layers as they were scored (whole, or a fused one in
+/// parts), and tokens that were not scored. Throws klens::error.
+class plan_inputs {
+ public:
+  plan_inputs(const run_arguments& run, const std::filesystem::path& scores);
+
+  model loaded;
+  klens::scores_file scored;
+  std::vector<klens::layer> layers;  ///< in the model's order
+  std::vector<std::string> schemes;  ///< that were scored, in the order of the file
+  token_set held_out;
+
+  /// One unit a layer, with what was scored and with fp16, which loses nothing unless it was scored too. `metric` is one of the
+  /// file's, or
+  ///   weight_sqnr   noise of the weights themselves, as a share of their energy
+  ///   size          every layer minds a bit less as much as every other: what is known without measuring
+  ///   random        the same times a factor from 1 to 10000, drawn for each layer
+  /// Metrics that do not add up over layers are turned into what does: decibels into noise to signal, agreement into its lack.
+  /// Throws klens::argument_error, naming the candidate, for one that is missing or there twice, and for a layer that was not
+  /// scored and that `rules` do not exclude.
+  [[nodiscard]] std::vector<klens::plan_unit> units(const std::string& metric, const plan_rules& rules,
+                                                    std::uint64_t seed) const;
+
+  /// Sum of single KLs, in nats/token; nothing where KL was not scored.
+  [[nodiscard]] std::optional<double> predicted_kl(const klens::plan& of) const;
+
+  /// Weights of all layers of some units.
+  [[nodiscard]] static std::uint64_t weights_of(const std::vector<klens::plan_unit>& units);
+
+  /// The untouched model and versions of it, on the held-out tokens.
+  [[nodiscard]] std::vector<measured_version> measure(const std::vector<named_schemes>& versions);
+
+ private:
+  const run_arguments& run_;
+};
+
+/// Those of the command line. Throws klens::argument_error for a pin that is not written PATTERN=SCHEME.
+[[nodiscard]] klens::plan_constraints constraints_of(const plan_rules& rules);
+
+/// What stands before and after the last '='; `option` names what the text was given to.
+[[nodiscard]] std::pair<std::string, std::string> split_assignment(const std::string& text, const char* option);
+
+}  // namespace programs

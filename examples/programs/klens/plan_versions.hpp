@@ -1,0 +1,70 @@
+#pragma once
+// Versions of a model that stand beside each other: plans, and uniform schemes to compare them with.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <klens/layer.hpp>
+#include <klens/plan/unit.hpp>
+#include <klens/quant/scheme.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model_comparison.hpp"
+
+namespace programs {
+
+struct listed_version {
+  std::string name;
+  std::uint64_t bytes = 0;  ///< of the layers that it has a scheme for
+  named_schemes schemes{};
+};
+
+/// One choice for each unit, by layer.
+[[nodiscard]] inline named_schemes schemes_of(std::span<const klens::plan_unit> units, std::span<const std::size_t> chosen) {
+  named_schemes schemes;
+  for (std::size_t u = 0; u < units.size(); ++u)
+    for (std::size_t i = 0; i < units[u].layers.size(); ++i)
+      schemes[units[u].layers[i]] = units[u].choices[chosen[u]].schemes[i];
+  return schemes;
+}
+
+/// Every layer of some units under one scheme; those that it cannot store in fp16.
+[[nodiscard]] inline listed_version uniform(const std::string& name, std::span<const klens::plan_unit> units,
+                                            std::span<const klens::layer> layers) {
+  listed_version made{name};
+  for (const klens::layer& each : layers) {
+    const auto has = [&](const klens::plan_unit& unit) {
+      return std::ranges::find(unit.layers, each.name) != unit.layers.end();
+    };
+    if (std::ranges::none_of(units, has)) continue;
+    const klens::scheme wanted{name}, scheme = wanted.stores(each.columns()) ? wanted : klens::scheme{"fp16"};
+    made.schemes[each.name] = scheme.name();
+    made.bytes += scheme.bytes(each.rows(), each.columns());
+  }
+  return made;
+}
+
+/// What a plan is compared with: fp16, every scored scheme for all layers, and 8 and 4 bits of the first one's family where
+/// no scored scheme has them.
+[[nodiscard]] inline std::vector<std::string> baseline_names(const std::vector<std::string>& scored) {
+  std::vector<std::string> names{"fp16"};
+  for (const std::string& each : scored)
+    if (each != "fp16") names.push_back(each);
+  const auto begins = [](const std::string& with) {
+    return [with](const std::string& name) { return name.starts_with(with); };
+  };
+  const auto integer = std::ranges::find_if(scored, begins("int"));
+  const bool blocks = std::ranges::any_of(scored, begins("q"));
+  for (const std::string bits : {"8", "4"}) {
+    if (std::ranges::any_of(scored, begins("int" + bits)) || std::ranges::any_of(scored, begins("q" + bits))) continue;
+    if (integer != scored.end())
+      names.push_back("int" + bits + integer->substr(4));
+    else if (blocks)
+      names.push_back("q" + bits + "_0");
+  }
+  return names;
+}
+
+}  // namespace programs

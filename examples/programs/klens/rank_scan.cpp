@@ -1,0 +1,49 @@
+#include "rank_scan.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <klens/rank/rank_layers.hpp>
+#include <vector>
+
+#include "fingerprint.hpp"
+#include "hybrid_forward.hpp"
+
+namespace programs {
+namespace {
+
+std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) {
+  std::vector<weight> all = of.weights(arguments.split_fused);
+  if (arguments.include_small) std::ranges::move(of.small_weights(), std::back_inserter(all));
+  std::vector<klens::layer> layers;
+  for (const weight& each : all) {
+    klens::layer& added = layers.emplace_back(each.name, each.values);
+    added.kind = each.kind;
+    added.stage = each.stage;
+    if (each.tied) {
+      added.note = "tied to the embedding: the perturbation reaches both uses";
+      added.last_stage = of.stages();
+    }
+  }
+  return layers;
+}
+
+}  // namespace
+
+rank_scan::rank_scan(const rank_arguments& arguments)
+    : request_{arguments},
+      threads_{arguments.run.threads},
+      model_{model::load(arguments.run.model)},
+      subject_{model_.type(), files_of_folder(arguments.run.model), {}, request_.read_tokens(model_.vocabulary())} {
+  subject_.layers = request_.chosen(layers_of(model_, arguments));
+}
+
+klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
+                             const std::string& phase) {
+  hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
+  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
+    return klens::rank_layers(subject_.layers, forward, schemes, metrics, options);
+  };
+  return request_.run(subject_, part, measure, {checkpoint, noise_floor, phase});
+}
+
+}  // namespace programs

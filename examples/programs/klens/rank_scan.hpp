@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <klens/layer.hpp>
+#include <klens/rank/scores.hpp>
+#include <span>
+#include <string>
+
+#include "commands.hpp"
+#include "engine/model.hpp"
+#include "scan_request.hpp"
+#include "token_set.hpp"
+
+namespace programs {
+
+/// A scan by the reference engine: what the command line asks for, and the model and tokens it loaded.
+class rank_scan {
+ public:
+  /// Checks all that can be known before the work, then loads. Throws klens::error.
+  explicit rank_scan(const rank_arguments& arguments);
+
+  [[nodiscard]] const token_set& tokens() const noexcept { return subject_.tokens; }
+  [[nodiscard]] const model& loaded() const noexcept { return model_; }
+  [[nodiscard]] std::span<const klens::layer> layers() const noexcept { return subject_.layers; }
+
+  /// Scans some of the tokens; goes on from the checkpoint where there is one (an empty path: none is kept). `phase` begins the
+  /// line that shows progress.
+  [[nodiscard]] klens::scores run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
+                                  const std::string& phase = {});
+
+  /// Prints the scores, and writes them where the command line says so.
+  void report(const klens::scores& scores) const { request_.report(subject_, scores); }
+
+ private:
+  scan_request request_;
+  std::size_t threads_;
+  model model_;
+  scan_subject subject_;
+};
+
+}  // namespace programs

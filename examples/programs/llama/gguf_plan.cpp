@@ -1,0 +1,109 @@
+#include "gguf_plan.hpp"
+
+#include <algorithm>
+#include <array>
+#include <klens/error.hpp>
+#include <klens/plan/detail/name_pattern.hpp>
+#include <klens/plan/size.hpp>
+#include <regex>
+#include <utility>
+
+#include "ggml_format.hpp"
+
+namespace llama_adapter {
+namespace {
+
+constexpr std::array<std::pair<const char*, llama_ftype>, 11> mixtures{{{"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+                                                                        {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
+                                                                        {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+                                                                        {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
+                                                                        {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
+                                                                        {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M},
+                                                                        {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S},
+                                                                        {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+                                                                        {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S},
+                                                                        {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+                                                                        {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K}}};
+
+// What a tensor in one type loses by the scores.
+double damage_of(const klens::scores& scores, const std::string& tensor, const std::string& type) {
+  const klens::layer_score* const scored = scores.find(tensor, type);
+  if (!scored || scored->result == klens::outcome::not_measured)
+    throw klens::argument_error{"the scores have no " + tensor + " as " + type +
+                                "; score it with klens-llama rank, or leave it as it is with --keep"};
+  return scored->metrics[scores.index_of("kl")].mean;
+}
+
+}  // namespace
+
+llama_ftype mixture_of(const std::string& name) {
+  std::string known;
+  for (const auto& [each, mixture] : mixtures) {
+    if (name == each) return mixture;
+    known += std::string{known.empty() ? "" : ", "} + each;
+  }
+  throw klens::argument_error{"--like " + klens::detail::name_text(name) + " is not known; known are " + known};
+}
+
+std::vector<klens::plan_unit> units_of(const klens::scores& scores, std::span<const klens::layer> layers, const gguf_file& file,
+                                       const plan_rules& rules) {
+  for (const klens::layer_score& each : scores.candidates)
+    if (std::ranges::find(layers, each.layer, &klens::layer::name) == layers.end())
+      throw klens::argument_error{"the scores have a tensor " + klens::detail::name_text(each.layer) +
+                                  " that llama-quantize would not change in this model; rank its tensors again"};
+  std::vector<klens::detail::name_pattern> kept;
+  for (const std::string& each : rules.keep) kept.emplace_back(each);
+  std::vector<klens::plan_unit> units;
+  for (const klens::layer& each : layers) {
+    const gguf_tensor& tensor = file.at(each.name);
+    const klens::plan_choice as_it_is{{ggml_format::name_of(tensor.type)}, file.bytes_in_file(tensor, tensor.type), 0};
+    klens::plan_unit& unit = units.emplace_back(klens::plan_unit{{each.name}, tensor.weights(), {as_it_is}});
+    bool keep = false;
+    for (auto& pattern : kept) keep = pattern.captures(each.name).has_value() || keep;
+    if (keep) continue;
+    for (const std::string& name : scores.schemes()) {
+      const ggml_format format{name};
+      if (!format.stores(tensor.columns)) continue;
+      const double damage = damage_of(scores, each.name, name);
+      const ggml_type type = format.stored_type(tensor.columns);
+      if (type == tensor.type || (rules.floor && damage > *rules.floor)) continue;
+      unit.choices.push_back({{ggml_format::name_of(type)}, file.bytes_in_file(tensor, type), damage});
+    }
+  }
+  for (const auto& pattern : kept) pattern.expect_matched();
+  return units;
+}
+
+tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allocation& chosen, const gguf_file& file) {
+  tensor_types types;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const std::string& name = units[u].layers[0];
+    const std::size_t choice = chosen.chosen[u];
+    types[name] = choice == 0 ? file.at(name).type : ggml_format{units[u].choices[choice].schemes[0]}.type();
+  }
+  return types;
+}
+
+std::uint64_t budget_of(const file_limit& limit, const gguf_file& file, const gguf_model& model,
+                        std::span<const klens::plan_unit> units) {
+  std::uint64_t fixed = file.file_bytes_as({});
+  for (const klens::plan_unit& each : units) fixed -= each.choices[0].bytes;
+  const std::uint64_t weights = file.weights();
+  const std::uint64_t whole = !limit.like.empty() ? file.file_bytes_as(model.types_in(mixture_of(limit.like)))
+                              : !limit.bpw.empty()
+                                  ? file.metadata_bytes() + klens::parse_budget(limit.bpw + "bpw", weights, 2 * weights)
+                                  : klens::parse_budget(limit.size, weights, 2 * weights);
+  if (whole <= fixed)
+    throw klens::argument_error{"what is not planned takes " + std::to_string(fixed) + " bytes alone; the limit is " +
+                                std::to_string(whole)};
+  return whole - fixed;
+}
+
+std::string type_file_text(const tensor_types& types) {
+  std::string text;
+  for (const auto& [name, type] : types)
+    text += "^" + std::regex_replace(name, std::regex{"\\."}, "\\.") + "$=" + ggml_format::name_of(type) + "\n";
+  return text;
+}
+
+}  // namespace llama_adapter

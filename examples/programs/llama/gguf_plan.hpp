@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <klens/layer.hpp>
+#include <klens/plan/plan.hpp>
+#include <klens/plan/unit.hpp>
+#include <klens/rank/scores.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gguf_file.hpp"
+#include "gguf_model.hpp"
+
+namespace llama_adapter {
+
+/// What may become of tensors, beside what their scores say.
+struct plan_rules {
+  std::vector<std::string> keep;  ///< tensors in whose names one of these is found stay as they are
+  std::optional<double> floor;    ///< no tensor may lose more, in nats/token
+};
+
+/// How large a file may be: by one of them, the others are empty.
+struct file_limit {
+  std::string size;  ///< of the file
+  std::string bpw;   ///< bits a weight of its tensors
+  std::string like;  ///< the bytes of llama-quantize's own mixture of this name
+};
+
+/// llama-quantize's name of a mixture. Throws klens::argument_error, with those that are known.
+[[nodiscard]] llama_ftype mixture_of(const std::string& name);
+
+/// One unit a tensor: first the type it has, which loses nothing, then those that were scored, in the types that llama-quantize
+/// would store, by their bytes in the file.
+/// Throws klens::argument_error for a tensor that was not scored and is not kept, and for one that the model has not.
+[[nodiscard]] std::vector<klens::plan_unit> units_of(const klens::scores& scores, std::span<const klens::layer> layers,
+                                                     const gguf_file& file, const plan_rules& rules);
+
+/// The bytes that the limit leaves for these units, whatever they become: it less metadata and tensors that are not planned.
+/// Throws klens::argument_error where nothing is left.
+[[nodiscard]] std::uint64_t budget_of(const file_limit& limit, const gguf_file& file, const gguf_model& model,
+                                      std::span<const klens::plan_unit> units);
+
+/// Of every tensor that llama-quantize may change.
+[[nodiscard]] tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allocation& chosen,
+                                    const gguf_file& file);
+
+/// A tensor type file for llama-quantize: a line for each tensor that it may change, so that its own defaults decide nothing.
+[[nodiscard]] std::string type_file_text(const tensor_types& types);
+
+}  // namespace llama_adapter

@@ -1,0 +1,164 @@
+#include "plan_command.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <deque>
+#include <klens/io/atomic_file.hpp>
+#include <klens/io/scores_json.hpp>
+#include <klens/metric/measure.hpp>
+#include <klens/metric/metrics.hpp>
+#include <klens/plan/exact.hpp>
+#include <klens/weight_guard.hpp>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "engine.hpp"
+#include "fingerprint.hpp"
+#include "ggml_format.hpp"
+#include "gguf_file.hpp"
+#include "gguf_model.hpp"
+#include "llama_tokens.hpp"
+#include "quantized_file.hpp"
+#include "terminal.hpp"
+#include "token_sketch.hpp"
+
+namespace llama_adapter {
+namespace {
+
+void check_request(const plan_arguments& arguments) {
+  if ((arguments.limit.size.empty() ? 0 : 1) + (arguments.limit.bpw.empty() ? 0 : 1) + (arguments.limit.like.empty() ? 0 : 1) !=
+      1)
+    throw klens::argument_error{"give one of --size, --bpw and --like"};
+  if (!arguments.limit.like.empty()) (void)mixture_of(arguments.limit.like);
+  if (arguments.rules.floor && !(*arguments.rules.floor > 0))
+    throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
+  const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
+  if (arguments.verify && (arguments.output.empty() || arguments.quantized.empty() || !has_tokens))
+    throw klens::argument_error{"--verify: wants --output, --quantized and held-out --tokens or --file"};
+  if (!arguments.output.empty()) klens::atomic_file{arguments.output};
+  if (!arguments.verify) return;
+  std::error_code missing;
+  if (std::filesystem::equivalent(arguments.quantized, arguments.run.model, missing))
+    throw klens::argument_error{"--quantized: is the model itself; name another file"};
+  klens::atomic_file{arguments.quantized};
+  expect_tools(arguments.tools);
+}
+
+klens::scores_file read_scores_of(const std::filesystem::path& scores, const gguf_file& file) {
+  klens::scores_file scored = klens::read_scores(scores);
+  if (programs::fingerprint_of_files({file.path()}) != scored.origin.model_fingerprint)
+    throw klens::file_error{scores.string() + ": has the scores of another model, " + scored.origin.model_path +
+                            "; rank the tensors of " + file.path().string()};
+  return scored;
+}
+
+struct version {
+  std::string name;
+  tensor_types types;
+  std::uint64_t bytes = 0;
+  klens::totals<klens::kl> kl{klens::kl{}};
+};
+
+void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file,
+           std::deque<klens::detail::weight_guard>& guards, std::size_t threads) {
+  for (klens::layer& each : layers) {
+    const auto type = of.types.find(each.name);
+    if (type == of.types.end() || type->second == file.at(each.name).type) continue;
+    (void)guards.emplace_back(each).perturb(klens::scheme{ggml_format{type->second}}, {.threads = threads});
+  }
+}
+
+// One batch at a time: its reference logits, then those of every version.
+void measure(std::vector<version>& versions, gguf_model& model, std::vector<klens::layer>& layers, const gguf_file& file,
+             const programs::token_set& tokens, const programs::run_arguments& run) {
+  const std::size_t per_batch = run.sequences_per_batch();
+  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
+    const auto some = tokens.batch(batch, per_batch);
+    const klens::matrix<float> reference = model.logits(some, tokens.length);
+    for (version& each : versions) {
+      std::deque<klens::detail::weight_guard> guards;
+      apply(each, layers, file, guards, run.threads);
+      each.kl.merge(std::get<0>(klens::measure(reference, model.logits(some, tokens.length),
+                                               {.first_position = batch * per_batch * tokens.length, .threads = run.threads},
+                                               klens::kl{})));
+    }
+  }
+}
+
+programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
+  programs::token_set tokens = read_tokens(arguments.run.tokens, arguments.of_llama, model);
+  if (tokens.length < 4) throw klens::argument_error{"--context: wants at least 4 tokens"};
+  if (programs::find_overlap(scored.origin.sketch, tokens.tokens))
+    throw klens::argument_error{
+        "the held-out tokens overlap with those that were scored; choose others (--first or another file)"};
+  return tokens;
+}
+
+}  // namespace
+
+void plan(const plan_arguments& arguments) {
+  check_request(arguments);
+  start_engine();
+  const gguf_file file{arguments.run.model};
+  const klens::scores_file scored = read_scores_of(arguments.scores, file);
+  const run_settings settings{arguments.run.threads, arguments.of_llama.gpu_layers};
+  gguf_model model{file, arithmetic::floats, settings};
+  std::vector<klens::layer> layers = model.layers();
+  const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
+  const programs::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : programs::token_set{};
+
+  const std::vector<klens::plan_unit> units = units_of(scored.result, layers, file, arguments.rules);
+  const klens::allocation chosen = klens::exact{}(units, budget_of(arguments.limit, file, model, units));
+  const tensor_types types = types_of(units, chosen, file);
+  const std::uint64_t bytes = file.file_bytes_as(types);
+
+  std::vector<version> versions;
+  for (const std::string& name : {std::string{"Q8_0"}, std::string{"Q4_K_M"}, std::string{"Q4_0"}}) {
+    const tensor_types made = model.types_in(mixture_of(name));
+    versions.push_back({name, made, file.file_bytes_as(made)});
+  }
+  if (!arguments.limit.like.empty() && std::ranges::find(versions, arguments.limit.like, &version::name) == versions.end()) {
+    const tensor_types made = model.types_in(mixture_of(arguments.limit.like));
+    versions.push_back({arguments.limit.like, made, file.file_bytes_as(made)});
+  }
+  versions.push_back({"plan", types, bytes});
+  if (has_tokens) measure(versions, model, layers, file, held_out, arguments.run);
+
+  std::printf("plan for %s: %zu tensors, %llu bytes%s, kl predicted %.5g nats/token\n\n", file.path().filename().c_str(),
+              units.size(), static_cast<unsigned long long>(bytes), chosen.gap == 0 ? ", the best that these scores allow" : "",
+              chosen.damage);
+  programs::table lines{has_tokens ? "lrrr" : "lrr"};
+  std::vector<std::string> heading{"file", "bytes", "bits/weight"};
+  if (has_tokens) heading.emplace_back("kl held out");
+  lines.add(heading);
+  for (const version& each : versions) {
+    const auto of_tensors = static_cast<double>(each.bytes - file.metadata_bytes());
+    std::vector<std::string> cells{each.name, std::to_string(each.bytes),
+                                   programs::text("%.3f", 8 * of_tensors / static_cast<double>(file.weights()))};
+    if (has_tokens) cells.push_back(programs::text("%.5g", each.kl.mean()));
+    lines.add(cells);
+  }
+  lines.print(stdout);
+  std::map<std::string, std::size_t> counts;
+  for (const auto& [name, type] : types) ++counts[ggml_format::name_of(type)];
+  std::printf("tensors:");
+  for (const auto& [type, count] : counts) std::printf("  %zu %s", count, type.c_str());
+  std::printf("\n");
+  if (arguments.output.empty()) return;
+
+  klens::write_file(arguments.output, type_file_text(types));
+  const std::filesystem::path target = arguments.quantized.empty() ? "OUTPUT.gguf" : arguments.quantized;
+  std::printf("types written to %s; use: llama-quantize %s\n", arguments.output.c_str(),
+              quantize_arguments(file, arguments.output, target).c_str());
+  if (!arguments.verify) return;
+  const quantized_file made = make_and_measure(file, arguments.output, target, arguments.tools, held_out, settings);
+  std::printf("llama-quantize wrote %llu bytes; predicted were %llu\n", static_cast<unsigned long long>(made.bytes),
+              static_cast<unsigned long long>(bytes));
+  std::printf(
+      "kl of that file, run as llama.cpp runs it, on the second halves of the sequences: %.6g by klens from float logits, "
+      "%.6g by llama-perplexity from 16-bit ones\n",
+      made.klens_kl, made.tool_kl);
+}
+
+}  // namespace llama_adapter

@@ -1,0 +1,74 @@
+#include "demo_versions.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <klens/plan/constraints.hpp>
+#include <klens/plan/exact.hpp>
+#include <klens/plan/size.hpp>
+#include <numeric>
+
+#include "stored_form.hpp"
+#include "terminal.hpp"
+
+namespace openvino_adapter {
+namespace {
+
+constexpr std::size_t cuts = 10;
+
+std::vector<klens::plan_unit> units_of(const klens::scores& scores) {
+  const std::size_t kl = scores.index_of("kl");
+  std::vector<klens::plan_unit> units;
+  for (const klens::layer_score& each : scores.candidates) {
+    auto unit = std::ranges::find_if(units, [&](const klens::plan_unit& one) { return one.layers[0] == each.layer; });
+    if (unit == units.end()) unit = units.insert(unit, {{each.layer}, each.rows * each.columns});
+    if (storage_problem({each.layer, each.scheme, each.rows, each.columns}).empty())
+      unit->choices.push_back({{each.scheme}, each.bytes, each.metrics[kl].mean});
+  }
+  return klens::constrain(std::move(units), {});
+}
+
+std::size_t choice_of(const klens::plan_unit& unit, bool smallest) {
+  const auto by_size = std::ranges::minmax_element(unit.choices, {}, &klens::plan_choice::bytes);
+  return static_cast<std::size_t>((smallest ? by_size.min : by_size.max) - unit.choices.begin());
+}
+
+klens::allocation cut_at(const std::vector<klens::plan_unit>& units, double share) {
+  std::vector<std::size_t> order(units.size()), chosen(units.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t u) { return units[u].choices[choice_of(units[u], true)].damage; });
+  double all = 0, small = 0;
+  for (const klens::plan_unit& unit : units) all += static_cast<double>(unit.weights);
+  for (const std::size_t u : order) {
+    const auto weights = static_cast<double>(units[u].weights);
+    const bool fits = small + weights / 2 <= share * all;  // whichever comes nearer
+    chosen[u] = choice_of(units[u], fits);
+    if (fits) small += weights;
+  }
+  return klens::allocation_of(units, std::move(chosen));
+}
+
+}  // namespace
+
+std::vector<demo_version> demo_versions(const klens::scores& scores, const std::vector<std::string>& budgets) {
+  const std::vector<klens::plan_unit> units = units_of(scores);
+  std::vector<demo_version> versions(1);
+  versions[0] = {"fp16", "fp16", {}};
+  std::uint64_t weights = 0;
+  for (const klens::plan_unit& unit : units) {
+    weights += unit.weights;
+    for (const std::string& each : unit.layers) versions[0].plan.layers.push_back({each, "fp16"});
+  }
+  versions[0].plan.bytes = 2 * weights;
+  for (std::size_t cut = 0; cut < cuts; ++cut) {
+    const klens::allocation found = cut_at(units, static_cast<double>(cut) / (cuts - 1));
+    versions.push_back({programs::text("p%02zu", cut + 1), "cuts", klens::make_plan("cut", units, found, found.bytes)});
+  }
+  for (const std::string& each : budgets) {
+    const std::uint64_t bytes = klens::parse_budget(each, weights, 2 * weights);
+    versions.push_back({"exact-" + each, "exact plans", klens::make_plan("exact", units, klens::exact{}(units, bytes), bytes)});
+  }
+  return versions;
+}
+
+}  // namespace openvino_adapter

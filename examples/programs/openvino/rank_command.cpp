@@ -1,0 +1,52 @@
+#include <cstdio>
+#include <klens/metric/measure.hpp>
+#include <klens/metric/metrics.hpp>
+#include <klens/rank/rank_layers.hpp>
+
+#include "command_parts.hpp"
+#include "ir_model.hpp"
+#include "openvino_commands.hpp"
+#include "scan_request.hpp"
+
+namespace openvino_adapter {
+namespace {
+
+void print_damage_of_device(ir_model& model, const programs::token_set& tokens, std::size_t per_batch) {
+  klens::totals<klens::kl> total{klens::kl{}};
+  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
+    const auto some = tokens.batch(batch, per_batch);
+    total.merge(std::get<0>(klens::measure(model.logits(some, tokens.length), model.by_default().logits(some, tokens.length),
+                                           {.first_position = batch * per_batch * tokens.length}, klens::kl{})));
+  }
+  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", total.mean(), tokens.tokens.size(),
+              model.by_default().settings().c_str());
+}
+
+}  // namespace
+
+bool rank(const programs::rank_arguments& arguments) {
+  const programs::scan_request request{arguments};
+  const std::filesystem::path& xml = arguments.run.model;
+  ir_model model{read_ir(xml), arguments.run.threads};
+  programs::scan_subject subject{xml.filename().string() + " on OpenVINO",
+                                 {xml, weights_file(xml)},
+                                 request.chosen(model.layers()),
+                                 request.read_tokens(model.vocabulary())};
+  const std::size_t per_batch = request.sequences_per_batch();
+  const auto forward = [&](std::size_t batch) {
+    return model.logits(subject.tokens.batch(batch, per_batch), subject.tokens.length);
+  };
+  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
+    return klens::rank_layers(subject.layers, forward, schemes, metrics, options);
+  };
+  const klens::scores scores = request.run(subject, subject.tokens, measure, {.checkpoint = arguments.checkpoint});
+  request.report(subject, scores);
+  if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch);
+  return scores.complete;
+}
+
+void add_rank(CLI::App& app, programs::rank_arguments& arguments, bool& interrupted) {
+  programs::add_rank_command(app, arguments, "an IR: model.xml, with model.bin beside it", rank, interrupted);
+}
+
+}  // namespace openvino_adapter

@@ -1,0 +1,215 @@
+#include "scan_request.hpp"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <iterator>
+#include <klens/io/checkpoint.hpp>
+#include <klens/io/scores_json.hpp>
+#include <klens/rank/ranking.hpp>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "fingerprint.hpp"
+#include "rank_report.hpp"
+#include "terminal.hpp"
+#include "token_sketch.hpp"
+
+namespace programs {
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', at), list.size());
+    parts.push_back(list.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+std::vector<klens::any_metric> chosen_metrics(const rank_arguments& arguments) {
+  std::vector<klens::any_metric> metrics;
+  for (const std::string& name : split(arguments.metrics)) metrics.push_back(klens::any_metric::parse(name));
+  if (std::ranges::none_of(metrics, [&](const auto& each) { return each.name == arguments.sort; }))
+    throw klens::argument_error{"--sort " + arguments.sort + ": not among --metrics " + arguments.metrics};
+  return metrics;
+}
+
+std::uint64_t peak_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+// While it lives, SIGINT ends the scan after the current candidate.
+class interrupt_catcher {
+ public:
+  interrupt_catcher() : previous_{std::signal(SIGINT, [](int) { interrupted = 1; })} {}
+  interrupt_catcher(const interrupt_catcher&) = delete;
+  interrupt_catcher& operator=(const interrupt_catcher&) = delete;
+  ~interrupt_catcher() { std::signal(SIGINT, previous_); }
+
+ private:
+  void (*previous_)(int);
+};
+
+bool show_progress(progress_line& line, const std::string& phase, const klens::scan_progress& at) {
+  line.show(phase +
+            text("batch %zu/%zu  %zu tokens  candidate %zu/%zu  %.1f of about %.1f forwards  %s left  ", at.batch + 1,
+                 at.batches, at.positions, at.candidate, at.candidates, at.forwards, at.expected_forwards,
+                 duration_text(at.seconds_left).c_str()) +
+            std::string{at.layer});
+  return interrupted == 0;
+}
+
+klens::scan_method method_of(const rank_arguments& arguments) {
+  if (arguments.method == "local") return klens::scan_method::local;
+  return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
+}
+
+// All that a checkpoint must agree with.
+klens::scan_identity identity_of(const rank_arguments& arguments, const scan_subject& subject, const token_set& tokens) {
+  return {{"model", fingerprint_of_files(subject.files)},
+          {"tokens", tokens.fingerprint()},
+          {"schemes", arguments.schemes},
+          {"metrics", arguments.metrics},
+          {"layers", arguments.layers + (arguments.split_fused ? " split" : "") + (arguments.include_small ? " small" : "")},
+          {"batch", std::to_string(arguments.run.sequences_per_batch(arguments.stop != "exhaustive"))},
+          {"stop", arguments.stop},
+          {"confidence", std::to_string(arguments.confidence)},
+          {"sort", arguments.sort},
+          {"positions", std::to_string(arguments.positions)},
+          {"seed", std::to_string(arguments.seed)},
+          {"from", arguments.from}};
+}
+
+}  // namespace
+
+scan_request::scan_request(const rank_arguments& arguments)
+    : scan_request{arguments, klens::parse_schemes(arguments.schemes)} {}
+
+scan_request::scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes)
+    : arguments_{arguments},
+      schemes_{std::move(schemes)},
+      metrics_{chosen_metrics(arguments)},
+      stop_{klens::any_stopping_rule::parse(arguments.stop)} {
+  if (!arguments.output.empty()) klens::atomic_file{arguments.output};  // an unwritable output is better known before the work
+  if (!arguments.checkpoint.empty()) klens::atomic_file{arguments.checkpoint};
+}
+
+std::size_t scan_request::sequences_per_batch() const {
+  return arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive" &&
+                                            method_of(arguments_) == klens::scan_method::exact);
+}
+
+token_set scan_request::read_tokens(std::size_t vocabulary) const {
+  const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
+  return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, arguments_.seed);
+}
+
+std::vector<klens::layer> scan_request::chosen(const std::vector<klens::layer>& all) const {
+  const std::string& pattern = arguments_.layers;
+  std::vector<klens::layer> chosen;
+  try {
+    const std::regex wanted{pattern};
+    std::ranges::copy_if(all, std::back_inserter(chosen),
+                         [&](const klens::layer& each) { return std::regex_search(each.name, wanted); });
+  } catch (const std::regex_error& caught) {
+    throw klens::argument_error{"--layers '" + pattern + "' is no regular expression: " + caught.what()};
+  }
+  if (chosen.empty())
+    throw klens::argument_error{"--layers '" + pattern + "' matches no layer; their names are like '" + all.front().name + "'"};
+  return chosen;
+}
+
+klens::scores scan_request::run(const scan_subject& subject, const token_set& part, const measurement& measure,
+                                const scan_circumstances& at) const {
+  const klens::scan_method method = method_of(arguments_);
+  const std::size_t per_batch = sequences_per_batch();
+  progress_line line;
+  klens::rank_options options;
+  options.stop = stop_;
+  options.batches = (part.sequences + per_batch - 1) / per_batch;
+  options.sequence_length = part.length;
+  options.tokens = part.tokens;
+  options.positions = arguments_.positions;
+  options.seed = arguments_.seed;
+  options.threads = arguments_.run.threads;
+  options.confidence = arguments_.confidence;
+  options.rank_by = arguments_.sort;
+  options.noise_floor = at.noise_floor;
+  options.method = method;
+  constexpr std::size_t share_for_local = 16, least_for_local = 4;  // of the sequences, and in number
+  const std::size_t looked_at = std::max(part.sequences / share_for_local, least_for_local);
+  options.local.batches = (looked_at + per_batch - 1) / per_batch;
+  options.progress = [&](const klens::scan_progress& progress) { return show_progress(line, at.phase, progress); };
+  interrupt_catcher catcher;
+  if (arguments_.from == "quantized") {
+    if (!at.checkpoint.empty()) throw klens::argument_error{"--checkpoint: not together with --from quantized"};
+    if (method != klens::scan_method::exact) throw klens::argument_error{"--from quantized: only with --method exact"};
+    return run_both_ways(measure, options);
+  }
+  klens::scan_checkpoint taken_up;
+  const klens::scan_identity identity = at.checkpoint.empty() ? klens::scan_identity{} : identity_of(arguments_, subject, part);
+  if (!at.checkpoint.empty()) {
+    if (std::filesystem::exists(at.checkpoint)) {
+      taken_up = klens::read_checkpoint(at.checkpoint, identity);
+      options.resume = &taken_up;
+    }
+    options.checkpoint = [&](const klens::scan_checkpoint& so_far) {
+      klens::write_checkpoint(at.checkpoint, identity, so_far);
+    };
+  }
+  return measure(schemes_, metrics_, options);
+}
+
+klens::scores scan_request::run_both_ways(const measurement& measure, klens::rank_options options) const {
+  std::vector<klens::any_metric> means;  // what restoring saves is defined for means over positions only
+  std::ranges::copy_if(metrics_, std::back_inserter(means), [](const klens::any_metric& each) { return !each.has_finish(); });
+  klens::scores scores = measure(schemes_, means, options);
+  if (!scores.complete) return scores;
+  print_ranking(scores, arguments_.sort);
+  options.from = klens::direction::from_quantized;
+  klens::scores restored = measure(schemes_, means, options);
+  std::printf("\nThe other way round: every layer quantized, one restored. A score is what restoring it saves.\n");
+  for (const klens::whole_score& each : restored.quantized)
+    std::printf("every layer as %s: %s %.4g\n", each.scheme.c_str(), arguments_.sort.c_str(),
+                each.metrics[restored.index_of(arguments_.sort)].mean);
+  for (const klens::scheme& each : schemes_)
+    for (const std::string& layer : klens::ranked_differently(scores, restored, arguments_.sort, each.name()))
+      std::printf("# %s as %s: the two ways rank it differently, beyond their intervals\n", layer.c_str(), each.name().c_str());
+  restored.cost.forwards += scores.cost.forwards;
+  restored.cost.seconds += scores.cost.seconds;
+  return restored;
+}
+
+void scan_request::report(const scan_subject& subject, const klens::scores& scores) const {
+  std::printf("%s: %zu layers, %zu candidates on %zu sequences of %zu tokens (%zu positions)\n", subject.title.c_str(),
+              subject.layers.size(), scores.candidates.size(), scores.sequences, subject.tokens.length, scores.positions);
+  std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", scores.reference.nll(), std::exp(scores.reference.nll()));
+  for (std::size_t m = 0; m < scores.noise.size(); ++m)
+    if (scores.metrics[m].name == arguments_.sort)
+      std::printf("noise floor: %.2g %s from rounding alone; scores no better than that mean nothing\n", scores.noise[m].mean,
+                  scores.metrics[m].unit.c_str());
+  print_ranking(scores, arguments_.sort);
+  std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
+              static_cast<double>(peak_bytes()) / 1e6);
+  if (!arguments_.output.empty()) {
+    klens::write_scores(arguments_.output,
+                        {{arguments_.run.model.string(), fingerprint_of_files(subject.files),
+                          arguments_.run.tokens.file.string(), subject.tokens.fingerprint(), subject.tokens.length,
+                          arguments_.run.tokens.first, peak_bytes(), arguments_.sort, sketch_of(subject.tokens.tokens)},
+                         scores});
+    std::printf("scores written to %s\n", arguments_.output.c_str());
+  }
+  if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");
+}
+
+}  // namespace programs

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <klens/layer.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/quant/scheme.hpp>
+#include <klens/rank/rank_options.hpp>
+#include <klens/rank/scores.hpp>
+#include <klens/rank/stopping.hpp>
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "token_set.hpp"
+
+namespace programs {
+
+/// What a scan is made on, whichever engine runs the model.
+struct scan_subject {
+  std::string title;                         ///< of the model; begins the report
+  std::vector<std::filesystem::path> files;  ///< of the model; their content tells it from others
+  std::vector<klens::layer> layers;          ///< those that are ranked
+  token_set tokens;
+};
+
+/// How one run of a scan differs from another.
+struct scan_circumstances {
+  std::filesystem::path checkpoint = {};  ///< goes on from it where it exists; empty: none is kept
+  bool noise_floor = false;
+  std::string phase = {};  ///< begins the line that shows progress
+};
+
+/// A scan as the command line asks for it, whichever engine runs the model: its choices, checkpoint, progress and report.
+class scan_request {
+ public:
+  /// klens::rank_layers on the engine's own forward and layers.
+  using measurement = std::function<klens::scores(const std::vector<klens::scheme>&, const std::vector<klens::any_metric>&,
+                                                  const klens::rank_options&)>;
+
+  /// Checks all that can be known without the model. Throws klens::error.
+  explicit scan_request(const rank_arguments& arguments);
+  /// The same where the engine has schemes of its own, made from those names.
+  scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes);
+
+  [[nodiscard]] std::size_t sequences_per_batch() const;
+  [[nodiscard]] token_set read_tokens(std::size_t vocabulary) const;
+  /// Those of a model's layers that --layers asks for. Throws klens::argument_error where there are none;
+  /// `all` has at least one.
+  [[nodiscard]] std::vector<klens::layer> chosen(const std::vector<klens::layer>& all) const;
+
+  /// Scans `part`, some of the subject's tokens.
+  [[nodiscard]] klens::scores run(const scan_subject& subject, const token_set& part, const measurement& measure,
+                                  const scan_circumstances& at) const;
+
+  /// Prints the scores, and writes them where the command line says so.
+  void report(const scan_subject& subject, const klens::scores& scores) const;
+
+ private:
+  [[nodiscard]] klens::scores run_both_ways(const measurement& measure, klens::rank_options options) const;
+
+  const rank_arguments& arguments_;
+  std::vector<klens::scheme> schemes_;
+  std::vector<klens::any_metric> metrics_;
+  klens::any_stopping_rule stop_;
+};
+
+}  // namespace programs

@@ -1,0 +1,131 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <klens/error.hpp>
+#include <klens/metric/detail/divergence_sums.hpp>
+#include <klens/metric/detail/row_sweeps.hpp>
+#include <klens/metric/metric.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace klens::detail {
+
+[[noreturn]] inline void refuse_logits(std::span<const float> row, std::string_view whose) {
+  for (std::size_t i = 0; i < row.size(); ++i)
+    if (std::isnan(row[i]) || (std::isinf(row[i]) && row[i] > 0))
+      throw numeric_error{std::string{whose} + " logit " + std::to_string(i) + " of " + std::to_string(row.size()) + " is " +
+                          (std::isnan(row[i]) ? "NaN" : "+inf") + "; logits must be finite, or -inf where masked"};
+  throw numeric_error{"every " + std::string{whose} + " logit is -inf; leave at least one token unmasked"};
+}
+
+/// Sum of (y - x)^2 in double, where float squares are too large. Equal infinities differ by 0.
+[[nodiscard]] inline double wide_squared_error(std::span<const float> x, std::span<const float> y) noexcept {
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double difference = x[i] == y[i] ? 0.0 : static_cast<double>(y[i]) - static_cast<double>(x[i]);
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+/// A row with what its sweeps say; `whose` is "reference" or "observed" in messages.
+[[nodiscard]] inline row_summary expect_logits(const row_sweeps& sweeps, std::span<const float> row, std::string_view whose) {
+  const row_summary summary = sweeps.describe(row);
+  if (!(summary.masked < static_cast<double>(row.size()))) refuse_logits(row, whose);
+  return summary;
+}
+
+[[nodiscard]] inline reference_row describe_reference(const row_sweeps& sweeps, std::span<const float> row) {
+  const row_summary summary = expect_logits(sweeps, row, "reference");
+  reference_row known{static_cast<double>(row[summary.top]) + std::log(summary.partition), summary.energy, summary.top,
+                      summary.masked > 0};
+  if (std::isinf(known.energy)) {  // squares too large for float
+    known.energy = 0;
+    for (const float x : row) known.energy += std::isinf(x) ? 0 : static_cast<double>(x) * static_cast<double>(x);
+  }
+  return known;
+}
+
+/// One comparison of two rows. The first sweep measures differences from that of the reference's top token, in float, and says
+/// whether this was good enough; the few rows where it was not are swept again with care::exact, measured from the change of
+/// the partition function, where every divergence is a sum of terms >= 0.
+class row_comparison {
+ public:
+  row_comparison(const row_sweeps& sweeps, std::span<const float> reference, std::span<const float> observed,
+                 const reference_row& known) noexcept
+      : sweeps_(sweeps),
+        x_(reference),
+        y_(observed),
+        known_(known),
+        x_top_(reference[known.top]),
+        partition_(std::exp(known.log_sum_exp - static_cast<double>(x_top_))) {
+    damage_.reference_energy = known.energy;
+  }
+
+  [[nodiscard]] row_damage measure(row_sums needs) {
+    const bool has_js = contains(needs, row_sums::js);
+    if (!sweep_once(has_js ? all_but_js : needs)) sweep_exactly();
+    if (has_js) damage_.js = sweeps_.compare(care::exact, row_sums::js, x_, y_, close_, known_.top).js / partition_;
+    return damage_;
+  }
+
+ private:
+  [[nodiscard]] bool sweep_once(row_sums needs) noexcept {
+    const float y_top = y_[known_.top];
+    const double shift = static_cast<double>(y_top) - static_cast<double>(x_top_);
+    const care how = known_.masked ? care::masked : care::plain;
+    const pair_sums sums = sweeps_.compare(how, needs, x_, y_, {x_top_, y_top, 1, shift}, known_.top);
+    if (!std::isfinite(sums.squared_error)) return false;
+    if (intersects(needs, row_sums::kl | row_sums::reverse_kl)) {
+      if (sums.largest - y_top > 8) return false;  // e^8 is exact enough still
+      const divergence_sums means = means_of(sums);
+      const double others = 1 - 1 / partition_ + 1e-6;  // float lanes do not know them better
+      if (!means.trustworthy(shift, others)) return false;
+      take(means, shift);
+      close_ = anchored(y_top, 1 / (1 + means.s));
+    }
+    damage_.squared_error = sums.squared_error;
+    damage_.same_top = sums.keeps_top;
+    return true;
+  }
+
+  void sweep_exactly() {
+    const row_summary observed = expect_logits(sweeps_, y_, "observed");
+    close_ = anchored(y_[observed.top], partition_ / observed.partition);
+    const pair_sums sums = sweeps_.compare(care::exact, all_but_js, x_, y_, close_, known_.top);
+    const divergence_sums means = means_of(sums);
+    take(means, close_.shift);
+    close_ = anchored(close_.y_from, static_cast<double>(close_.scale) / (1 + means.s));
+    damage_.squared_error = std::isfinite(sums.squared_error) ? sums.squared_error : wide_squared_error(x_, y_);
+    damage_.same_top = observed.top == known_.top;
+  }
+
+  [[nodiscard]] divergence_sums means_of(const pair_sums& sums) const noexcept {
+    return {sums.drift / partition_, sums.change / partition_, sums.kl / partition_, sums.reverse_kl / partition_};
+  }
+
+  void take(const divergence_sums& means, double shift) noexcept {
+    damage_.log_partition_change = shift + std::log1p(means.s);
+    damage_.kl = means.kl;
+    damage_.reverse_kl = means.reverse_kl;
+  }
+
+  [[nodiscard]] anchor anchored(float y_from, double scale) const noexcept {
+    const auto kept = static_cast<float>(scale);
+    return {x_top_, y_from, kept,
+            static_cast<double>(y_from) - static_cast<double>(x_top_) - std::log(static_cast<double>(kept))};
+  }
+
+  row_sweeps sweeps_;
+  std::span<const float> x_, y_;
+  const reference_row& known_;
+  float x_top_;
+  double partition_;  // sum of e^(x - x_top)
+  anchor close_;      // to the change of the partition function
+  row_damage damage_;
+};
+
+}  // namespace klens::detail

@@ -1,0 +1,12 @@
+// From scores to a scheme for each layer under a byte budget.
+#pragma once
+
+#include <klens/plan/constraints.hpp>
+#include <klens/plan/exact.hpp>
+#include <klens/plan/greedy.hpp>
+#include <klens/plan/local_search.hpp>
+#include <klens/plan/plan.hpp>
+#include <klens/plan/pools.hpp>
+#include <klens/plan/size.hpp>
+#include <klens/plan/tolerance.hpp>
+#include <klens/plan/unit.hpp>

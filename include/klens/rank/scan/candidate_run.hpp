@@ -1,0 +1,82 @@
+#pragma once
+// What every way of scoring does with one candidate, on one batch.
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <klens/error.hpp>
+#include <klens/layer.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/metric/metric.hpp>
+#include <klens/quant/scheme.hpp>
+#include <klens/rank/scan/as_staged.hpp>
+#include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/scan/reference_pass.hpp>
+#include <klens/rank/scan/rounding_noise.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace klens::detail {
+
+/// Runs all stages from `stage` on.
+template <class Staged, class State>
+void run_on(Staged& forward, State& at, std::size_t stage) {
+  for (; stage < forward.stages(); ++stage) forward.advance(at, stage);
+}
+
+/// The state after all stages, of a model that differs from the untouched one from that stage on only.
+template <class Staged, class State>
+[[nodiscard]] State resume(Staged& forward, const stage_entries<State>& entries, std::size_t stage) {
+  State at = entries.at(stage);
+  run_on(forward, at, stage);
+  return at;
+}
+
+/// What part of a whole forward over the batch runs from the entry of a stage, with the head at the measured positions only.
+template <class Staged>
+[[nodiscard]] double share_of_forward(Staged& forward, std::size_t stage, const batch_reference& reference) {
+  const double measured =
+      static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
+  const double head = Staged::has_rows ? forward.share_from(forward.stages()) * (1 - measured) : 0;
+  return forward.share_from(stage) - head;
+}
+
+/// Sum over the measured positions of |change|^2 / |residual|^2, and how many they are. Positions without a residual have none.
+[[nodiscard]] inline contribution relative_energy(const const_matrix_ref<float>& changed, const matrix<float>& untouched,
+                                                  const batch_reference& reference) {
+  if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
+    throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
+                      shape_text(changed.rows(), changed.cols())};
+  contribution sum{0, 0};
+  for (const std::size_t position : reference.rows) {
+    const auto r = static_cast<Eigen::Index>(position);
+    const double size = untouched.row(r).cast<double>().squaredNorm();
+    if (size == 0) continue;
+    sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
+    sum.weight += 1;
+  }
+  if (!std::isfinite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
+  return sum;
+}
+
+/// What rounding alone does: the untouched model once more on the first batch, its embeddings changed in their last bits.
+template <residual_forward Forward>
+[[nodiscard]] batch_damage damage_of_rounding(Forward& of, const batch_reference& reference,
+                                              std::span<const any_metric> metrics, std::uint64_t seed, std::size_t threads) {
+  as_staged<Forward> forward{of};
+  auto at = forward.begin(0);
+  forward.advance(at, 0);
+  change_last_bits(of.residual(at), seed);
+  run_on(forward, at, 1);
+  return compare_batch(forward, at, reference, metrics, threads);
+}
+
+/// An error that says which candidate it befell.
+[[nodiscard]] inline error error_at(const layer& perturbed, const scheme& storage, const std::exception& caught) {
+  return error{perturbed.name + " as " + storage.name() + ": " + caught.what()};
+}
+
+}  // namespace klens::detail

@@ -1,0 +1,185 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <klens/detail/parallel_for.hpp>
+#include <klens/error.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/metric/compare_rows.hpp>
+#include <klens/rank/scan/as_staged.hpp>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace klens::detail {
+
+/// A run of measured positions within one sequence: what one thread takes at a time. Sums are formed within chunks in the order
+/// of positions and then over chunks in their order, so no result depends on the number of threads or on how sequences were put
+/// into batches.
+struct chunk {
+  std::size_t sequence = 0;  // in the batch
+  std::size_t first = 0;     // among the batch's measured positions
+  std::size_t count = 0;
+
+  static constexpr std::size_t most = 256;
+};
+
+/// `measured` holds, for every sequence, how many of its positions are measured.
+[[nodiscard]] inline std::vector<chunk> cut_into_chunks(std::span<const std::size_t> measured) {
+  std::vector<chunk> chunks;
+  std::size_t first = 0;
+  for (std::size_t s = 0; s < measured.size(); first += measured[s++])
+    for (std::size_t at = 0; at < measured[s]; at += chunk::most)
+      chunks.push_back({s, first + at, std::min(chunk::most, measured[s] - at)});
+  return chunks;
+}
+
+/// One metric's sums over one sequence, and its worst position.
+struct metric_sums {
+  contribution total{0, 0};
+  double worst = std::numeric_limits<double>::quiet_NaN();
+  std::size_t worst_row = 0;
+
+  void add(const any_metric& metric, contribution at_row, std::size_t row_index) {
+    total.value += at_row.value;
+    total.weight += at_row.weight;
+    if (at_row.weight != 0) take_worst(metric, metric.finish(at_row.value / at_row.weight), row_index);
+  }
+  void add(const any_metric& metric, const metric_sums& later) {
+    total.value += later.total.value;
+    total.weight += later.total.weight;
+    if (later.worst == later.worst) take_worst(metric, later.worst, later.worst_row);
+  }
+  void take_worst(const any_metric& metric, double value, std::size_t row_index) {
+    if (worst == worst && !(metric.higher_is_worse ? value > worst : value < worst)) return;
+    worst = value;
+    worst_row = row_index;
+  }
+};
+
+/// The reference side of one batch, kept while its candidates are measured.
+struct batch_reference {
+  std::size_t sequences = 0;
+  std::size_t length = 0;            // positions in a sequence
+  std::vector<std::size_t> rows;     // the measured positions, among all of the batch
+  std::vector<chunk> chunks;         // of them
+  matrix<float> logits;              // [measured x vocabulary]
+  std::vector<reference_row> known;  // a row each
+  std::vector<std::int64_t> next;  // the token after each measured position, -1 where there is none; empty: no tokens are known
+
+  [[nodiscard]] std::optional<std::size_t> next_token(std::size_t measured) const {
+    if (next.empty() || next[measured] < 0) return std::nullopt;
+    return static_cast<std::size_t>(next[measured]);
+  }
+  [[nodiscard]] std::string place(std::size_t measured) const {
+    return "sequence " + std::to_string(rows[measured] / length) + " of the batch, position " +
+           std::to_string(rows[measured] % length);
+  }
+};
+
+/// Calls use(chunk, logits, which): the chunk's i-th position is row which[i] of the logits. In parallel.
+template <class Staged, class State, class Use>
+void for_each_chunk(Staged& forward, const State& state, const batch_reference& of, std::size_t threads, const Use& use) {
+  const auto rows_of = [&of](const chunk& part) { return std::span(of.rows).subspan(part.first, part.count); };
+  if constexpr (Staged::has_rows) {
+    parallel_for(threads, of.chunks.size(), [&](std::size_t c) {
+      std::vector<std::size_t> in_order(of.chunks[c].count);
+      std::iota(in_order.begin(), in_order.end(), std::size_t{0});
+      use(c, const_matrix_ref<float>{forward.logits(state, rows_of(of.chunks[c]))}, std::span<const std::size_t>{in_order});
+    });
+  } else {
+    const matrix<float> logits = forward.logits(state);
+    if (static_cast<std::size_t>(logits.rows()) != of.sequences * of.length)
+      throw shape_error{"the forward gave " + shape_text(logits.rows(), logits.cols()) + " logits for a batch of " +
+                        std::to_string(of.sequences * of.length) + " positions"};
+    const const_matrix_ref<float> all{logits};
+    parallel_for(threads, of.chunks.size(), [&](std::size_t c) { use(c, all, rows_of(of.chunks[c])); });
+  }
+}
+
+/// What one candidate did to one batch: sums [sequence][metric], and whether any logit moved at all.
+struct batch_damage {
+  std::vector<std::vector<metric_sums>> sums;
+  bool changed = false;
+};
+
+template <class Staged, class State>
+[[nodiscard]] batch_damage compare_batch(Staged& forward, const State& state, const batch_reference& reference,
+                                         std::span<const any_metric> metrics, std::size_t threads) {
+  row_sums needs = row_sums::none;
+  for (const any_metric& each : metrics) needs = needs | each.needs;
+  std::vector<batch_damage> by_chunk(reference.chunks.size());
+
+  const auto compare_chunk = [&](std::size_t c, const const_matrix_ref<float>& observed, std::span<const std::size_t> which) {
+    if (observed.cols() != reference.logits.cols())
+      throw shape_error{"reference logits have " + std::to_string(reference.logits.cols()) + " columns, observed ones " +
+                        std::to_string(observed.cols())};
+    std::vector<metric_sums> sums(metrics.size());
+    bool changed = false;
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const std::size_t at = reference.chunks[c].first + i;
+      const auto x = row(reference.logits, static_cast<Eigen::Index>(at));
+      const auto y = row(observed, static_cast<Eigen::Index>(which[i]));
+      try {
+        const row_damage damage = klens::compare_rows(x, y, reference.known[at], needs);
+        changed = changed || std::memcmp(x.data(), y.data(), x.size_bytes()) != 0;
+        const position here{x, y, reference.next_token(at), damage};
+        for (std::size_t m = 0; m < metrics.size(); ++m) {
+          const contribution measured = metrics[m](here);
+          if (measured.value != measured.value) throw numeric_error{"metric " + metrics[m].name + " is NaN"};
+          sums[m].add(metrics[m], measured, reference.rows[at]);
+        }
+      } catch (const numeric_error& caught) {
+        throw numeric_error{reference.place(at) + ": " + caught.what()};
+      }
+    }
+    by_chunk[c] = {{std::move(sums)}, changed};
+  };
+  for_each_chunk(forward, state, reference, threads, compare_chunk);
+
+  batch_damage damage{{reference.sequences, std::vector<metric_sums>(metrics.size())}, false};
+  for (std::size_t c = 0; c < by_chunk.size(); ++c) {
+    for (std::size_t m = 0; m < metrics.size(); ++m)
+      damage.sums[reference.chunks[c].sequence][m].add(metrics[m], by_chunk[c].sums[0][m]);
+    damage.changed = damage.changed || by_chunk[c].changed;
+  }
+  return damage;
+}
+
+/// Stands for a forward that changed nothing: its logits are the reference's.
+struct unchanged_forward {
+  static constexpr bool has_rows = true;
+  const batch_reference& reference;
+
+  [[nodiscard]] matrix<float> logits(std::size_t, std::span<const std::size_t> rows) const {
+    const auto first = std::ranges::lower_bound(reference.rows, rows.front()) - reference.rows.begin();
+    return reference.logits.middleRows(first, static_cast<Eigen::Index>(rows.size()));
+  }
+};
+
+/// What every metric says of a candidate that changes nothing; no forward is spent.
+[[nodiscard]] inline batch_damage compare_with_itself(const batch_reference& reference, std::span<const any_metric> metrics,
+                                                      std::size_t threads) {
+  unchanged_forward itself{reference};
+  return compare_batch(itself, std::size_t{0}, reference, metrics, threads);
+}
+
+/// Turns the damage that is left into what was saved of the whole damage. False: nothing was, to the last bit.
+inline bool turn_into_savings(batch_damage& left, const batch_damage& whole) {
+  bool any = false;
+  for (std::size_t s = 0; s < whole.sums.size(); ++s)
+    for (std::size_t m = 0; m < whole.sums[s].size(); ++m) {
+      const double saved = whole.sums[s][m].total.value - left.sums[s][m].total.value;
+      any = any || saved != 0;
+      left.sums[s][m] = {{saved, whole.sums[s][m].total.weight}};
+    }
+  return any;
+}
+
+}  // namespace klens::detail

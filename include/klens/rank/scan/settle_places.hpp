@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/metric/any_metric.hpp>
+#include <klens/rank/look.hpp>
+#include <klens/rank/scores.hpp>
+#include <klens/rank/stopping.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace klens::detail {
+
+/// Lets the stopping rule look at the candidates of each scheme, and enters where they now stand. `at` brings what the rule
+/// must know beside the candidates.
+inline void settle_places(scores& all, const any_metric& metric, std::size_t metric_index, const any_stopping_rule& stop,
+                          look at) {
+  std::map<std::string, std::vector<layer_score*>> schemes;
+  for (layer_score& each : all.candidates) schemes[each.scheme].push_back(&each);
+  at.higher_is_worse = metric.higher_mean_is_worse();
+  for (const auto& [scheme, candidates] : schemes) {
+    std::vector<sequence_sums> sums;
+    std::vector<standing> standings;
+    for (const layer_score* each : candidates) {
+      sums.emplace_back(each->metrics[metric_index].by_sequence);
+      standings.push_back(each->place);
+    }
+    at.candidates = sums;
+    at.standings = standings;
+    const std::vector<standing> now = stop(at);
+    for (std::size_t c = 0; c < candidates.size(); ++c) candidates[c]->place = now[c];
+  }
+}
+
+}  // namespace klens::detail
