@@ -27,6 +27,11 @@ struct argument_error : error {
   using error::error;
 };
 
+/// A layer whose own `store` failed while its weights were put back: they are NOT what they were. Load the model again.
+struct restore_error : error {
+  using error::error;
+};
+
 /// A file that cannot be read, trusted or written. The message starts with its path.
 struct file_error : error {
   using error::error;

@@ -31,7 +31,7 @@
 #include <klens/rank/rank_layers.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/ranking.hpp>
+#include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
-#include <klens/rank/worker.hpp>
 #include <klens/weight_guard.hpp>

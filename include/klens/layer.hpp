@@ -30,10 +30,11 @@ class layer {
   using store_function = std::function<void(const_matrix_ref<float> from)>;
 
   std::string name;
-  std::string kind;            ///< for summaries; kind_of(name) unless set
-  std::size_t stage = 0;       ///< the first stage of a staged forward that uses the weights; stages() for the head
-  std::size_t last_stage = 0;  ///< the last one that does, where that is a later stage (an embedding tied to the head)
-  std::string note;            ///< printed beside it, e.g. that the weights are tied
+  std::string kind;             ///< for summaries; kind_of(name) unless set
+  std::size_t stage = 0;        ///< the first stage of a staged forward that uses the weights; stages() for the head
+  std::size_t last_stage = 0;   ///< the last one that does, where that is a later stage (an embedding tied to the head)
+  std::string note;             ///< printed beside it, e.g. that the weights are tied
+  std::string restore_failure;  ///< why its weights could not be put back as they were; empty: they are as they were
 
   layer(std::string of_name, matrix_ref<float> weights) : layer{std::move(of_name), weights, memory::floats} {}
   layer(std::string of_name, matrix_ref<half> weights) : layer{std::move(of_name), weights, memory::halves} {}
@@ -93,6 +94,12 @@ class layer {
     return Eigen::Map<matrix<float>, 0, Eigen::OuterStride<>>(static_cast<float*>(data_), static_cast<Eigen::Index>(rows_),
                                                               static_cast<Eigen::Index>(columns_),
                                                               Eigen::OuterStride<>(stride_));
+  }
+
+  /// What to tell a reader about restore_failure, and what to do.
+  [[nodiscard]] std::string restore_failure_text() const {
+    return name + ": its weights are NOT back as they were, because store failed while restoring them (" + restore_failure +
+           "); load the model again before you use it";
   }
 
  private:

@@ -2,16 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
+#include <span>
 #include <string>
 
-namespace klens::detail {
+namespace klens {
 
-/// Keeps a copy of a layer's weights and puts it back, bit for bit, when it goes: also after an exception. Between the two the
-/// layer can be perturbed as often as one likes; every perturbation starts from the kept copy.
+/// Keeps a copy of a layer's weights and puts it back, bit for bit, when it goes: also after an exception. In between the layer
+/// can take other weights as often as one likes.
+///   klens::weight_guard guard{layer};
+///   guard.apply("int4-g64");             // the layer now holds what int4-g64 would keep of its weights
+///   const auto observed = forward();
+/// Memory     one copy of the layer's weights as float.
+/// Failure    only a layer of callables can fail to restore: its `store` throws. restore() then throws restore_error; the
+///            destructor cannot throw. Either way layer::restore_failure says that the weights are not back, and why.
 class weight_guard {
  public:
   explicit weight_guard(layer& guarded) : layer_{&guarded}, kept_{guarded.load()} {}
@@ -20,13 +28,16 @@ class weight_guard {
   ~weight_guard() {
     try {
       restore();
-    } catch (...) {  // only a user's store callable can throw; restore() reports it where nothing else is under way
+    } catch (...) {  // layer::restore_failure has it
     }
   }
 
-  /// Makes the layer's weights what `storage` would keep of the originals.
-  weight_error perturb(const scheme& storage, const round_trip_options& options = {}) {
-    perturbed_ = true;
+  /// The weights that will be put back.
+  [[nodiscard]] const matrix<float>& kept() const noexcept { return kept_; }
+
+  /// Makes the layer's weights what `storage` would keep of the originals. Returns how far they moved.
+  weight_error apply(const scheme& storage, const round_trip_options& options = {}) {
+    applied_ = true;
     if (layer_->is_float_memory()) return round_trip(storage, kept_, layer_->floats(), options);
     matrix<float> changed(kept_.rows(), kept_.cols());
     const weight_error error = round_trip(storage, kept_, changed, options);
@@ -34,23 +45,49 @@ class weight_guard {
     return error;
   }
 
-  /// Whether the last perturbation changed any weight at all.
+  /// Whether the layer's weights now differ from the originals in any bit.
   [[nodiscard]] bool changed() const { return !layer_->holds(kept_); }
 
+  /// Puts the originals back. Throws restore_error, naming the layer, where its `store` throws.
   void restore() {
-    if (!perturbed_) return;
-    layer_->store(kept_);
-    perturbed_ = false;
+    if (!applied_) return;
+    applied_ = false;
+    try {
+      layer_->store(kept_);
+    } catch (const std::exception& caught) {
+      layer_->restore_failure = caught.what();
+    } catch (...) {
+      layer_->restore_failure = "store threw something that is no std::exception";
+    }
+    if (!layer_->restore_failure.empty()) throw restore_error{layer_->restore_failure_text()};
   }
 
  private:
   layer* layer_;
   matrix<float> kept_;
-  bool perturbed_ = false;
+  bool applied_ = false;
 };
 
-/// Throws numeric_error, naming the layer, row and column, unless every weight is finite.
+namespace detail {
+
+/// What went wrong, then each layer that could not be restored, unless the text names it already.
+[[nodiscard]] inline std::string with_lost_weights(std::string problem, std::span<const layer> layers) {
+  for (const layer& each : layers)
+    if (!each.restore_failure.empty() && problem.find(each.restore_failure_text()) == std::string::npos)
+      problem += "; " + each.restore_failure_text();
+  return problem;
+}
+
+/// Throws restore_error where a layer could not be restored.
+inline void expect_weights_back(std::span<const layer> layers) {
+  for (const layer& each : layers)
+    if (!each.restore_failure.empty()) throw restore_error{each.restore_failure_text()};
+}
+
+/// Throws argument_error where a layer was not restored earlier; numeric_error, naming the layer, row and column, unless every
+/// weight is finite.
 inline void expect_finite_weights(const layer& each) {
+  if (!each.restore_failure.empty()) throw argument_error{each.restore_failure_text()};
   const matrix<float> weights = each.load();
   const auto* const end = weights.data() + weights.size();
   const auto* const bad = std::find_if_not(weights.data(), end, [](float w) { return std::isfinite(w); });
@@ -58,7 +95,8 @@ inline void expect_finite_weights(const layer& each) {
   const auto at = bad - weights.data();
   throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " +
                       std::to_string(at % weights.cols()) + "] is " + std::to_string(*bad) +
-                      "; a layer with such a weight cannot be quantized: mend the model"};
+                      "; a layer with such a weight cannot be quantized: repair the model"};
 }
 
-}  // namespace klens::detail
+}  // namespace detail
+}  // namespace klens

@@ -49,6 +49,23 @@ TEST_CASE("merge: parts give what one scan over all gives, bit for bit") {
   CHECK(std::abs(joint.cost.forwards - whole.cost.forwards) < 1e-12);
 }
 
+TEST_CASE("merge: candidates are matched by layer and scheme, not by where they stand in the list") {
+  klens::scores second = scan(2, 4);
+  const klens::scores joint = klens::merge(scan(0, 2), second);
+  std::ranges::reverse(second.candidates);
+  support::check_same(klens::merge(scan(0, 2), second), joint);
+
+  klens::scores from_quantized = scan(0, 2, {klens::kl{}}), reversed;
+  from_quantized.quantized = {{"int4-channel", {{}}}, {"int8-channel", {{}}}};
+  from_quantized.quantized[0].metrics[0].by_sequence = {{4, 2}};
+  from_quantized.quantized[1].metrics[0].by_sequence = {{1, 2}};
+  reversed = from_quantized;
+  std::ranges::reverse(reversed.quantized);
+  const klens::scores same = klens::merge(from_quantized, reversed);
+  CHECK(same.quantized[0].metrics[0].mean == 2.0);
+  CHECK(same.quantized[1].metrics[0].mean == 0.5);
+}
+
 TEST_CASE("merge: scans that do not belong together are refused") {
   const klens::scores one = scan(0, 2);
   CHECK_THROWS_WITH_AS((void)klens::merge(one, scan(2, 2, {klens::kl{}})), doctest::Contains("metrics differ"),

@@ -86,7 +86,7 @@ TEST_CASE("rank_layers: every strength of forward gives the same bits") {
   check_same(one, klens::rank_layers(positioned_layers, positioned, schemes, metrics, options));
 }
 
-TEST_CASE("rank_layers: neither threads, nor workers, nor the size of batches change a bit") {
+TEST_CASE("rank_layers: neither threads nor the size of batches change a bit") {
   toy_model model;
   auto layers = model.layers();
   const klens::scores one = klens::rank_layers(layers, model, schemes, metrics, options_for(model));
@@ -98,23 +98,6 @@ TEST_CASE("rank_layers: neither threads, nor workers, nor the size of batches ch
   other.per_batch = 6;
   auto other_layers = other.layers();
   check_same(one, klens::rank_layers(other_layers, other, schemes, metrics, options_for(other)));
-
-  toy_model second;
-  auto second_layers = second.layers();
-  const std::vector<klens::worker<toy_model>> workers{{layers, &model}, {second_layers, &second}};
-  check_same(one, klens::rank_layers(std::span{workers}, schemes, metrics, options_for(model)));
-}
-
-TEST_CASE("rank_layers: workers of different models are refused") {
-  toy_model model, other;
-  other.embedding(0, 0) += 1;
-  auto layers = model.layers(), other_layers = other.layers();
-  const std::vector<klens::worker<toy_model>> workers{{layers, &model}, {other_layers, &other}};
-  CHECK_THROWS_WITH_AS((void)klens::rank_layers(std::span{workers}, schemes, metrics, options_for(model)),
-                       doctest::Contains("worker 1 gives other logits"), klens::scan_error);
-  other_layers.pop_back();
-  const std::vector<klens::worker<toy_model>> unequal{{layers, &model}, {other_layers, &other}};
-  CHECK_THROWS_AS((void)klens::rank_layers(std::span{unequal}, schemes, metrics, options_for(model)), klens::argument_error);
 }
 
 TEST_CASE("rank_layers: weights come back after success, exception and stop") {

@@ -19,9 +19,9 @@ class applied_schemes {
     for (klens::layer& each : layers) {
       const auto found = schemes.find(each.name);
       if (found == schemes.end()) continue;
-      klens::detail::weight_guard& guard = guards_.emplace_back(each);
+      klens::weight_guard& guard = guards_.emplace_back(each);
       try {
-        (void)guard.perturb(klens::scheme{found->second});
+        (void)guard.apply(klens::scheme{found->second});
       } catch (const klens::numeric_error& caught) {
         throw klens::numeric_error{each.name + ": " + caught.what()};
       }
@@ -31,7 +31,7 @@ class applied_schemes {
   [[nodiscard]] bool changed() const noexcept { return changed_; }
 
  private:
-  std::deque<klens::detail::weight_guard> guards_;
+  std::deque<klens::weight_guard> guards_;
   bool changed_ = false;
 };
 

@@ -61,11 +61,11 @@ struct version {
 };
 
 void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file,
-           std::deque<klens::detail::weight_guard>& guards, std::size_t threads) {
+           std::deque<klens::weight_guard>& guards, std::size_t threads) {
   for (klens::layer& each : layers) {
     const auto type = of.types.find(each.name);
     if (type == of.types.end() || type->second == file.at(each.name).type) continue;
-    (void)guards.emplace_back(each).perturb(klens::scheme{ggml_format{type->second}}, {.threads = threads});
+    (void)guards.emplace_back(each).apply(klens::scheme{ggml_format{type->second}}, {.threads = threads});
   }
 }
 
@@ -77,7 +77,7 @@ void measure(std::vector<version>& versions, gguf_model& model, std::vector<klen
     const auto some = tokens.batch(batch, per_batch);
     const klens::matrix<float> reference = model.logits(some, tokens.length);
     for (version& each : versions) {
-      std::deque<klens::detail::weight_guard> guards;
+      std::deque<klens::weight_guard> guards;
       apply(each, layers, file, guards, run.threads);
       each.kl.merge(std::get<0>(klens::measure(reference, model.logits(some, tokens.length),
                                                {.first_position = batch * per_batch * tokens.length, .threads = run.threads},

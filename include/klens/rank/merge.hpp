@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <klens/error.hpp>
 #include <klens/metric/any_metric.hpp>
@@ -10,18 +11,27 @@
 namespace klens {
 
 /// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`.
+/// Candidates and whole models are matched by layer and scheme, in whatever order each scan lists them.
 /// The result is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up. Throws
 /// argument_error where candidates or metrics differ, where a scan was stopped early, interrupted or not exact, or where a
 /// metric is not one of klens' own.
 [[nodiscard]] inline scores merge(const scores& first, const scores& second) {
   const auto refuse = [](const std::string& problem) { throw argument_error{"these scans cannot be merged: " + problem}; };
-  const auto same_candidate = [](const layer_score& a, const layer_score& b) {
-    return a.layer == b.layer && a.scheme == b.scheme && a.rows == b.rows && a.columns == b.columns;
+  const auto same_candidate = [](const layer_score& a, const layer_score* b) {
+    return b != nullptr && a.rows == b->rows && a.columns == b->columns;
+  };
+  const auto quantized_of = [](const scores& of, const std::string& scheme) {
+    const auto found = std::ranges::find(of.quantized, scheme, &whole_score::scheme);
+    return found == of.quantized.end() ? nullptr : &*found;
   };
   if (!std::ranges::equal(first.metrics, second.metrics, {}, &metric_info::name, &metric_info::name))
     refuse("their metrics differ");
-  if (!std::ranges::equal(first.candidates, second.candidates, same_candidate)) refuse("their layers or schemes differ");
+  if (first.candidates.size() != second.candidates.size()) refuse("their layers or schemes differ");
+  for (const layer_score& each : first.candidates)
+    if (!same_candidate(each, second.find(each.layer, each.scheme))) refuse("their layers or schemes differ");
   if (first.quantized.size() != second.quantized.size()) refuse("one restores layers, the other quantizes them");
+  for (const whole_score& each : first.quantized)
+    if (quantized_of(second, each.scheme) == nullptr) refuse("their layers or schemes differ");
   for (const scores* each : {&first, &second}) {
     if (!each->complete) refuse("one was interrupted");
     for (const layer_score& candidate : each->candidates) {
@@ -41,14 +51,13 @@ namespace klens {
     }
   };
   const bool savings = !all.quantized.empty();
-  for (std::size_t c = 0; c < all.candidates.size(); ++c) {
-    layer_score& candidate = all.candidates[c];
-    const layer_score& other = second.candidates[c];
+  for (layer_score& candidate : all.candidates) {
+    const layer_score& other = *second.find(candidate.layer, candidate.scheme);
     append(candidate.metrics, other.metrics, savings);
     candidate.positions += other.positions;
     if (candidate.result == outcome::output_unchanged) candidate.result = other.result;
   }
-  for (std::size_t s = 0; s < all.quantized.size(); ++s) append(all.quantized[s].metrics, second.quantized[s].metrics, false);
+  for (whole_score& each : all.quantized) append(each.metrics, quantized_of(second, each.scheme)->metrics, false);
   all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),
                                        second.reference.nll_by_sequence.end());
   // Each counted forwards over its own part.

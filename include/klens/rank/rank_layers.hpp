@@ -9,6 +9,7 @@
 #include <klens/rank/local/rank_locally.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/scan.hpp>
+#include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
 #include <type_traits>
@@ -39,19 +40,10 @@ template <class Forward>
 requires any_forward<std::remove_reference_t<Forward>>
 [[nodiscard]] scores rank_layers(std::span<layer> layers, Forward&& forward, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
-  const worker<std::remove_reference_t<Forward>> only{layers, &forward};
-  return rank_layers(std::span{&only, 1}, schemes, metrics, options);
-}
-
-/// The same scan shared by several workers, each with a model of its own: candidates of a batch are spread over them. Every
-/// worker runs the reference pass, and all must get the same logits. Scores do not depend on how many workers there are; the
-/// progress callback is called from their threads, one at a time.
-template <any_forward Forward>
-[[nodiscard]] scores rank_layers(std::span<const worker<Forward>> workers, const std::vector<scheme>& schemes,
-                                 const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
-  if (options.method == scan_method::exact) return detail::scan{workers, schemes, metrics, options}.run();
-  if constexpr (residual_forward<Forward>)
-    return detail::rank_locally(workers, schemes, metrics, options);
+  using plain = std::remove_reference_t<Forward>;
+  if (options.method == scan_method::exact) return detail::scan<plain>{layers, forward, schemes, metrics, options}.run();
+  if constexpr (residual_forward<plain>)
+    return detail::rank_locally(layers, forward, schemes, metrics, options);
   else
     throw argument_error{
         "the methods local and refine need a forward that shows its residual stream between stages (klens::residual_forward); "

@@ -13,8 +13,8 @@
 #include <klens/rank/scan/compare_batch.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
 #include <klens/rank/scan/scan_book.hpp>
+#include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/worker.hpp>
 #include <klens/weight_guard.hpp>
 #include <map>
 #include <optional>
@@ -31,15 +31,15 @@ namespace klens::detail {
 template <residual_forward Forward>
 class local_scan {
  public:
-  local_scan(const worker<Forward>& on, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
-             const rank_options& options)
-      : layers_{on.layers},
-        forward_{*on.forward},
+  local_scan(std::span<layer> layers, Forward& forward, const std::vector<scheme>& schemes,
+             const std::vector<any_metric>& metrics, const rank_options& options)
+      : layers_{layers},
+        forward_{forward},
         schemes_{schemes},
         metrics_{metrics},
         options_{without_stop(options)},
         stop_{options.stop},
-        book_{on.layers, schemes, metrics, options_, forward_.stages()},
+        book_{layers, schemes, metrics, options_, forward_.stages()},
         wanted_(forward_.stages() + 1, false) {
     for (const layer& each : layers_) {
       expect_finite_weights(each);
@@ -81,7 +81,7 @@ class local_scan {
       scores_.join(found, refined);
       return found;
     } catch (const std::exception& caught) {
-      throw scan_error{place + ": " + caught.what(), book_.finish(false)};
+      throw scan_error{with_lost_weights(place + ": " + caught.what(), layers_), book_.finish(false)};
     }
   }
 
@@ -137,7 +137,7 @@ class local_scan {
       const scheme& storage = schemes_[book_.scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
-        const weight_error error = guard->perturb(storage, {.threads = options_.threads});
+        const weight_error error = guard->apply(storage, {.threads = options_.threads});
         run_candidate(candidate, perturbed, error, guard->changed(), on);
       } catch (const std::exception& caught) {
         throw error_at(perturbed, storage, caught);
@@ -206,7 +206,7 @@ class local_scan {
     state at = on.entries.at(stage);
     {
       weight_guard guard{perturbed};
-      (void)guard.perturb(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
+      (void)guard.apply(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
       run_stage(at, stage, on);
       guard.restore();
     }

@@ -2,12 +2,12 @@
 
 #include <cstddef>
 #include <klens/error.hpp>
+#include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/local/local_scan.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/worker.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,11 +28,10 @@ inline void expect_local_options(std::size_t stages, const std::vector<any_metri
 
 /// rank_layers by local scores; with the method refine, what they leave open is measured.
 template <residual_forward Forward>
-[[nodiscard]] scores rank_locally(std::span<const worker<Forward>> workers, const std::vector<scheme>& schemes,
+[[nodiscard]] scores rank_locally(std::span<layer> layers, Forward& forward, const std::vector<scheme>& schemes,
                                   const std::vector<any_metric>& metrics, const rank_options& options) {
-  if (workers.size() != 1) throw argument_error{"the methods local and refine run in one worker; use options.threads"};
-  expect_local_options(workers.front().forward->stages(), metrics, options);
-  scores found = local_scan<Forward>{workers.front(), schemes, metrics, options}.run();
+  expect_local_options(forward.stages(), metrics, options);
+  scores found = local_scan<Forward>{layers, forward, schemes, metrics, options}.run();
   // Candidates have seen different sequences, if any: comparing them sequence by sequence would mean nothing.
   for (layer_score& each : found.candidates) each.metrics.front().by_sequence.clear();
   return found;

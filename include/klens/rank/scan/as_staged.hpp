@@ -13,6 +13,8 @@ class as_staged {
  public:
   explicit as_staged(Forward& forward) : forward_{forward} {}
 
+  [[nodiscard]] Forward& user() noexcept { return forward_; }
+
   [[nodiscard]] std::size_t stages() {
     if constexpr (staged_forward<Forward>)
       return forward_.stages();
