@@ -24,12 +24,12 @@ class any_metric {
   double least = -std::numeric_limits<double>::infinity();
 
   template <class Metric>
-  requires(!std::same_as<Metric, any_metric>) && metric<Metric>  // in this order: clang would ask whether copying needs copying
-      any_metric(Metric policy)                                  // NOLINT: a list of policies is a list of metrics
+    requires(!std::same_as<Metric, any_metric> && metric<Metric>)  // in this order, or the copy constructor asks for itself
+  any_metric(Metric policy)                                        // NOLINT: a list of policies is a list of metrics
       : name{Metric::name},
-  unit{Metric::unit}, higher_is_worse{Metric::higher_is_worse}, measure_{[policy](const position& at) {
-    return contribution{policy(at)};
-  }} {
+        unit{Metric::unit},
+        higher_is_worse{Metric::higher_is_worse},
+        measure_{[policy](const position& at) { return contribution{policy(at)}; }} {
     if constexpr (requires { Metric::needs; }) needs = Metric::needs;
     if constexpr (requires { Metric::least; }) least = Metric::least;
     if constexpr (requires(double mean) { policy.finish(mean); })

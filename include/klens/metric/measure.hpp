@@ -70,10 +70,10 @@ void expect_comparable(Eigen::Index rows, Eigen::Index columns, Eigen::Index obs
 /// Throws     shape_error; argument_error for a next token outside the vocabulary; numeric_error, naming the position, for
 ///            logits that compare_rows refuses and for a metric that is NaN.
 template <class Reference, class Observed, metric... Metrics>
-requires(sizeof...(Metrics) > 0)
-    [[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference_logits,
-                                                         const Eigen::DenseBase<Observed>& observed_logits,
-                                                         const measure_options& options, const Metrics&... metrics) {
+  requires(sizeof...(Metrics) > 0)
+[[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference_logits,
+                                                     const Eigen::DenseBase<Observed>& observed_logits,
+                                                     const measure_options& options, const Metrics&... metrics) {
   const const_matrix_ref<typename Reference::Scalar> reference{reference_logits.derived()};
   const const_matrix_ref<typename Observed::Scalar> observed{observed_logits.derived()};
   detail::expect_comparable<Metrics...>(reference.rows(), reference.cols(), observed.rows(), observed.cols(),
@@ -116,10 +116,9 @@ requires(sizeof...(Metrics) > 0)
 }
 
 template <class Reference, class Observed, metric... Metrics>
-requires(sizeof...(Metrics) > 0)
-    [[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference,
-                                                         const Eigen::DenseBase<Observed>& observed,
-                                                         const Metrics&... metrics) {
+  requires(sizeof...(Metrics) > 0)
+[[nodiscard]] std::tuple<totals<Metrics>...> measure(const Eigen::DenseBase<Reference>& reference,
+                                                     const Eigen::DenseBase<Observed>& observed, const Metrics&... metrics) {
   return measure(reference, observed, measure_options{}, metrics...);
 }
 

@@ -36,8 +36,8 @@ concept quantizer = requires(const Q& q, std::span<const float> weights, std::sp
   q.round_trip(weights, kept);
   { q.bytes(weights.size()) } -> std::convertible_to<std::size_t>;
   { q.name() } -> std::convertible_to<std::string>;
-}
-&&std::copyable<Q>;
+  requires std::copyable<Q>;
+};
 
 /// A quantizer that also writes the stored form: pack fills exactly bytes(columns) bytes, unpack gives back, bit for bit, what
 /// round_trip gives.

@@ -29,8 +29,8 @@ namespace klens {
 class scheme {
  public:
   template <class Quantizer>
-  requires(!std::same_as<Quantizer, scheme> && quantizer<Quantizer>) scheme(Quantizer policy)
-      : policy_{std::make_shared<const holder<Quantizer>>(std::move(policy))} {}  // NOLINT: implicit
+    requires(!std::same_as<Quantizer, scheme> && quantizer<Quantizer>)
+  scheme(Quantizer policy) : policy_{std::make_shared<const holder<Quantizer>>(std::move(policy))} {}  // NOLINT: implicit
 
   /// Throws argument_error for an unknown name; the message shows the nearest valid ones.
   scheme(std::string_view name);                                       // NOLINT: implicit

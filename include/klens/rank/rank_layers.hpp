@@ -37,7 +37,7 @@ concept any_forward = forward_pass<F> || batched_forward<F> || staged_forward<F>
 ///            forward in all; `refine` goes on to measure what that leaves open under options.stop. Both need a residual_forward.
 /// Source     arXiv:2604.13440; batches as the outer loop and going on in the middle are klens' own.
 template <class Forward>
-requires any_forward<std::remove_reference_t<Forward>>
+  requires any_forward<std::remove_reference_t<Forward>>
 [[nodiscard]] scores rank_layers(std::span<layer> layers, Forward&& forward, const std::vector<scheme>& schemes,
                                  const std::vector<any_metric>& metrics = {kl{}}, const rank_options& options = {}) {
   using plain = std::remove_reference_t<Forward>;

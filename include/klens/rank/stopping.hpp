@@ -179,17 +179,20 @@ struct budget {
   }
 };
 
+/// A stopping rule that any_stopping_rule can hold: it also has a name.
+template <class R>
+concept named_stopping_rule = stopping_rule<R> && requires(const R& rule) {
+  { rule.name() } -> std::convertible_to<std::string>;
+};
+
 /// Any stopping rule, klens' own or the user's, behind one type.
 class any_stopping_rule {
  public:
   std::string name = exhaustive{}.name();
 
   template <class Rule>
-  requires(!std::same_as<Rule, any_stopping_rule>)  // or clang asks forever whether a copy of one is a rule
-      && stopping_rule<Rule>&& requires(const Rule& rule) {
-    std::string{rule.name()};
-  }
-  any_stopping_rule(Rule rule) : name{rule.name()}, rule_{rule} {  // NOLINT: a rule is any rule
+    requires(!std::same_as<Rule, any_stopping_rule> && named_stopping_rule<Rule>)  // in this order, see any_metric
+  any_stopping_rule(Rule rule) : name{rule.name()}, rule_{rule} {                  // NOLINT: a rule is any rule
     if constexpr (requires(const damage_draws& draws) { doubts{rule.doubts_of(draws, 0.99)}; })
       doubts_ = [rule](const damage_draws& draws, double confidence) { return rule.doubts_of(draws, confidence); };
   }

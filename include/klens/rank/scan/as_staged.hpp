@@ -59,7 +59,7 @@ class as_staged {
     double from_here = 0, all = 0;
     for (std::size_t s = 0; s <= stages(); ++s) {
       double each = 1;
-      if constexpr (requires(Forward & f) { f.cost(s); }) each = forward_.cost(s);
+      if constexpr (requires { forward_.cost(s); }) each = forward_.cost(s);
       all += each;
       if (s >= stage) from_here += each;
     }
