@@ -100,7 +100,7 @@ stage_meson() {
   meson test -C build/meson --no-rebuild --print-errorlogs || status=1
   rm -rf "$prefix"
   meson install -C build/meson --no-rebuild --quiet --destdir "$prefix" || status=1
-  for way in headers pkg_config subproject; do
+  for way in headers pkg_config subproject program; do
     if CXX=clang++-14 bash tests/package/check.sh "$way" "$prefix/usr/local" "build/meson-$way"; then
       echo "check passed: $way"
     else

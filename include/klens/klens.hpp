@@ -34,4 +34,5 @@
 #include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
+#include <klens/version.hpp>
 #include <klens/weight_guard.hpp>

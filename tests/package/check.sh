@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # check.sh WAY PREFIX WORK: WAY to use the klens that is installed in PREFIX, tried in the scratch folder WORK.
 #   headers        PREFIX has every public header of these sources, and no other
+#   program        PREFIX has the program klens, and it runs
 #   find_package   a CMake project finds the package
 #   pkg_config     a compiler command takes its flags from pkg-config
 #   fetch_content  a CMake project takes these sources into its build (PREFIX is not used)
@@ -20,6 +21,12 @@ mkdir -p -- "$work"
 case $way in
   headers)
     diff <(cd "$root/include" && find . -type f | sort) <(cd "$prefix/include" && find . -type f | sort)
+    exit
+    ;;
+  program)
+    version=$(sed -n 's/^#define KLENS_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$root/include/klens/version.hpp" | paste -sd.)
+    [[ $("$prefix/bin/klens" --version) == "klens $version" ]]
+    "$prefix/bin/klens" layers "$root/examples/data/wikitext-hybrid-4m" | grep lm_head.weight
     exit
     ;;
   find_package) build_with_cmake -D CMAKE_PREFIX_PATH="$prefix" ;;

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <klens/version.hpp>
 #include <string>
 #include <vector>
 

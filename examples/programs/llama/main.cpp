@@ -1,6 +1,7 @@
 // klens on llama.cpp: what ggml's quantization does to each tensor of a GGUF model, run by llama.cpp itself.
 
 #include <CLI/CLI.hpp>
+#include <klens/version.hpp>
 #include <string>
 
 #include "command_parts.hpp"

@@ -1,6 +1,7 @@
 // klens on OpenVINO: what quantization does to each weight matrix of an IR, and IRs that are stored as a plan says.
 
 #include <CLI/CLI.hpp>
+#include <klens/version.hpp>
 
 #include "command_parts.hpp"
 #include "openvino_commands.hpp"
