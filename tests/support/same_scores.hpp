@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/rank/scores.hpp>
+#include <vector>
 
 namespace support {
 
@@ -16,25 +17,68 @@ namespace support {
   return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b) || (std::isnan(a) && std::isnan(b));
 }
 
+inline void check_same(const std::vector<klens::contribution>& a, const std::vector<klens::contribution>& b) {
+  REQUIRE(a.size() == b.size());
+  for (std::size_t s = 0; s < a.size(); ++s) {
+    CHECK(same_bits(a[s].value, b[s].value));
+    CHECK(same_bits(a[s].weight, b[s].weight));
+  }
+}
+
 inline void check_same(const klens::metric_score& a, const klens::metric_score& b) {
   CHECK(same_bits(a.mean, b.mean));
   CHECK(same_bits(a.low, b.low));
   CHECK(same_bits(a.high, b.high));
   CHECK(same_bits(a.worst, b.worst));
   CHECK(a.worst_position == b.worst_position);
+  check_same(a.by_sequence, b.by_sequence);
+}
+
+inline void check_same(const std::vector<klens::metric_score>& a, const std::vector<klens::metric_score>& b) {
+  REQUIRE(a.size() == b.size());
+  for (std::size_t m = 0; m < a.size(); ++m) check_same(a[m], b[m]);
+}
+
+inline void check_same(const klens::layer_score& a, const klens::layer_score& b) {
+  CHECK(a.layer == b.layer);
+  CHECK(a.kind == b.kind);
+  CHECK(a.scheme == b.scheme);
+  CHECK(a.note == b.note);
+  CHECK(a.rows == b.rows);
+  CHECK(a.columns == b.columns);
+  CHECK(a.bytes == b.bytes);
+  CHECK(a.positions == b.positions);
+  CHECK(a.result == b.result);
+  CHECK(a.place == b.place);
+  CHECK(a.source == b.source);
+  CHECK(same_bits(a.local_energy, b.local_energy));
+  CHECK(same_bits(a.gain, b.gain));
+  CHECK(same_bits(a.weight_sqnr_db, b.weight_sqnr_db));
+  check_same(a.metrics, b.metrics);
 }
 
 /// Everything but the cost.
 inline void check_same(const klens::scores& a, const klens::scores& b) {
+  REQUIRE(a.metrics.size() == b.metrics.size());
+  for (std::size_t m = 0; m < a.metrics.size(); ++m) {
+    CHECK(a.metrics[m].name == b.metrics[m].name);
+    CHECK(a.metrics[m].unit == b.metrics[m].unit);
+    CHECK(a.metrics[m].higher_is_worse == b.metrics[m].higher_is_worse);
+  }
   REQUIRE(a.candidates.size() == b.candidates.size());
+  for (std::size_t c = 0; c < a.candidates.size(); ++c) check_same(a.candidates[c], b.candidates[c]);
+  REQUIRE(a.quantized.size() == b.quantized.size());
+  for (std::size_t q = 0; q < a.quantized.size(); ++q) {
+    CHECK(a.quantized[q].scheme == b.quantized[q].scheme);
+    check_same(a.quantized[q].metrics, b.quantized[q].metrics);
+  }
+  check_same(a.noise, b.noise);
+  CHECK(a.skipped == b.skipped);
+  CHECK(a.remarks == b.remarks);
+  check_same(a.reference.nll_by_sequence, b.reference.nll_by_sequence);
   CHECK(a.sequences == b.sequences);
   CHECK(a.positions == b.positions);
-  CHECK(same_bits(a.reference.nll(), b.reference.nll()));
-  for (std::size_t c = 0; c < a.candidates.size(); ++c) {
-    CHECK(a.candidates[c].positions == b.candidates[c].positions);
-    CHECK(a.candidates[c].result == b.candidates[c].result);
-    for (std::size_t m = 0; m < a.metrics.size(); ++m) check_same(a.candidates[c].metrics[m], b.candidates[c].metrics[m]);
-  }
+  CHECK(a.complete == b.complete);
 }
 
 }  // namespace support
