@@ -21,7 +21,7 @@ struct part_of_toy : support::toy_model {
 };
 
 klens::scores scan(std::size_t first, std::size_t taken, const std::vector<klens::any_metric>& metrics = klens::all_metrics(),
-                   klens::any_stopping_rule stop = {}) {
+                   klens::any_stopping_rule stop = {}, klens::direction from = klens::direction::from_reference) {
   part_of_toy model;
   model.first = first;
   model.taken = taken;
@@ -30,6 +30,7 @@ klens::scores scan(std::size_t first, std::size_t taken, const std::vector<klens
   klens::rank_options options;
   options.sequence_length = model.length;
   options.stop = std::move(stop);
+  options.from = from;
   const auto tokens = model.tokens();
   options.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(first * model.length),
                         tokens.begin() + static_cast<std::ptrdiff_t>((first + taken) * model.length));
@@ -64,6 +65,17 @@ TEST_CASE("merge: candidates are matched by layer and scheme, not by where they 
   const klens::scores same = klens::merge(from_quantized, reversed);
   CHECK(same.quantized[0].metrics[0].mean == 2.0);
   CHECK(same.quantized[1].metrics[0].mean == 0.5);
+}
+
+TEST_CASE("merge: what restoring saves merges as it is, below 0 too") {
+  const auto part = [](std::size_t first, std::size_t taken) {
+    return scan(first, taken, {klens::kl{}, klens::top1{}}, {}, klens::direction::from_quantized);
+  };
+  const klens::scores whole = part(0, 6);
+  support::check_same(klens::merge(part(0, 2), part(2, 4)), whole);
+  bool below = false;  // an interval that a divergence itself could not have
+  for (const klens::layer_score& each : whole.candidates) below = below || each.metrics[0].low < 0;
+  CHECK(below);
 }
 
 TEST_CASE("merge: scans that do not belong together are refused") {

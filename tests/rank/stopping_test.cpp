@@ -159,6 +159,25 @@ TEST_CASE("stopping: caution steadies variances upwards only") {
   CHECK(raised < 50);
 }
 
+TEST_CASE("stopping: a place is settled at the confidence that the t test gives, to the last digits") {
+  // Means 2 and 1 are compared by their logarithms. The first is sure; the second's sequences move it by -0.1, 0 and 0.1, with
+  // variance 0.02 / (3 - 1) and standard error sqrt(0.01 / 3). With 2 degrees of freedom P(T > t) = (1 - t / sqrt(2 + t^2)) / 2.
+  const candidates two{{{2, 1}, {2, 1}, {2, 1}}, {{0.9, 1}, {1, 1}, {1.1, 1}}};
+  const std::vector<klens::sequence_sums> views(two.begin(), two.end());
+  const std::vector<standing> open(2, standing::open);
+  const auto settles_at = [&](std::size_t in_all, double chance) {
+    // By three sequences two thirds of the allowed error are spent, on each look that begins with the first.
+    look at{.candidates = views, .standings = open, .confidence = 1 - chance * 1.5, .sequences = 3, .sequences_in_all = in_all};
+    return klens::top{1}(at) != open;
+  };
+  for (const std::size_t in_all : {0, 12}) {
+    const double unseen = in_all == 0 ? 1 : 0.75;  // the error of a mean over 3 of 12
+    const double t = std::log(2.0) / std::sqrt(0.01 * unseen / 3), chance = (1 - t / std::sqrt(2 + t * t)) / 2;
+    CHECK(settles_at(in_all, chance * 1.001));
+    CHECK_FALSE(settles_at(in_all, chance * 0.999));
+  }
+}
+
 TEST_CASE("stopping: seats that are taken stay taken, and the rest falls into place") {
   const candidates some{{{1, 1}}, {{2, 1}}, {{3, 1}}};
   const std::vector<klens::sequence_sums> views(some.begin(), some.end());

@@ -108,6 +108,29 @@ TEST_CASE("bootstrap: the interval of a mean is about that of Student's t") {
   CHECK(std::abs(found.range->high - expected->high) < 0.1 * (expected->high - expected->low));
 }
 
+TEST_CASE("bootstrap: with few sequences the tails are those of Student's t, beside every mean that can be drawn") {
+  // Six sequences: a mean of five draws is one of 6^5. The share of them beyond the interval on either side is that of the
+  // normal distribution beyond t(0.975, 5 dof) = 2.5705818366, 0.0050763, not the 0.025 of the plain percentile interval.
+  candidates one{{{0.11, 1}, {1.32, 1}, {2.03, 1}, {3.57, 1}, {4.21, 1}, {5.94, 1}}};
+  std::vector<double> all;
+  for (int draws = 0; draws < 6 * 6 * 6 * 6 * 6; ++draws) {
+    double mean = 0;
+    for (int rest = draws, i = 0; i < 5; ++i, rest /= 6) mean += one[0][static_cast<std::size_t>(rest % 6)].value / 5;
+    all.push_back(mean);
+  }
+  std::ranges::sort(all);
+  const std::vector<klens::score_list> lists{{views(one), 0}};
+  constexpr std::size_t resamples = 20000;
+  const auto found = klens::bootstrap(lists, [](auto means) { return means[0][0]; }, {.resamples = resamples});
+  // The interval is moved so that its middle is the value found; of the resamples' median it is known where it lies, too.
+  const double share = 0.0050763, noise = 5 * std::sqrt(share / resamples);  // five standard errors of the drawn share
+  const auto at = [&](double part) { return all[static_cast<std::size_t>(part * static_cast<double>(all.size() - 1))]; };
+  const double width = found.range->high - found.range->low;
+  CHECK(width < at(1 - share + noise) - at(share - noise));
+  CHECK(width > at(1 - share - noise) - at(share + noise));
+  CHECK(at(1 - share - noise) - at(share + noise) > 1.1 * (at(0.975) - at(0.025)));  // which would be told apart
+}
+
 TEST_CASE("bootstrap: the interval lies about the value, also where resampling pulls the statistic away") {
   klens::detail::random_stream random{6};
   candidates noise(40);
