@@ -11,7 +11,9 @@ TEST_CASE("kind_of: the last part of a name that says what the layer does") {
   CHECK(klens::kind_of("lm_head.weight") == "lm_head");
   CHECK(klens::kind_of("head") == "head");
   CHECK(klens::kind_of("blk.3.ffn_up") == "ffn_up");
-  CHECK(klens::kind_of("weight").size() > 0);
+  CHECK(klens::kind_of("weight") == "weight");
+  CHECK(klens::kind_of(".weight").empty());
+  CHECK(klens::kind_of("").empty());
 }
 
 TEST_CASE("layer: float memory is read and written in place, also with a gap between rows") {

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <klens/detail/random.hpp>
 #include <klens/metric/compare_rows.hpp>
+#include <klens/rank/rank_layers.hpp>
 #include <support/near.hpp>
 #include <support/residual_model.hpp>
+#include <support/same_scores.hpp>
 #include <vector>
 
 using support::residual_model;
@@ -79,22 +81,32 @@ TEST_CASE("theory 6.2: over directions drawn evenly, KL is one gain times the en
   CHECK(other == near{gain, 0, 4 * std::hypot(error, other_error)});
 }
 
-TEST_CASE("theory 6.3: a residual stream and a change twice as large lose nearly the same, once a norm comes first") {
-  // With the head behind a norm and nothing in between but it: the logits depend on the direction alone.
-  const residual_model model;
-  residual_model::state at = model.begin(0);
-  for (std::size_t s = 0; s < model.stages(); ++s) model.advance(at, s);
-  const auto kl_behind_norm = [&](float size) {
-    const klens::matrix<float> change = noise(0.3, 9);
-    double total = 0;
-    for (Eigen::Index t = 0; t < at.hidden.rows(); ++t) {
-      const Eigen::RowVectorXf h = size * at.hidden.row(t), moved = h + size * change.row(t);
-      klens::matrix<float> reference = h / h.norm() * model.head.transpose(),
-                           observed = moved / moved.norm() * model.head.transpose();
-      const auto row = klens::row(reference, 0);
-      total += klens::compare_rows(row, klens::row(observed, 0), klens::describe_reference(row), klens::row_sums::kl).kl;
+TEST_CASE("theory 6.3: energies and gains are relative: a residual stream eight times as large has the same, bit for bit") {
+  // The same function of the tokens, its residual stream times 8 between all stages.
+  struct larger_stream : residual_model {
+    float size = 8;
+    void advance(state& at, std::size_t stage) const {
+      at.hidden /= size;
+      residual_model::advance(at, stage);
+      at.hidden *= size;
     }
-    return total;
+    [[nodiscard]] klens::matrix<float> logits(state at) const {
+      at.hidden /= size;
+      return residual_model::logits(at);
+    }
   };
-  CHECK(kl_behind_norm(8) == near{kl_behind_norm(1), 1e-4});
+  const auto scored = [](auto model) {
+    klens::rank_options options;
+    options.batches = model.batches();
+    options.sequence_length = model.length;
+    options.method = klens::scan_method::local;
+    options.local.calibrations = 6;
+    std::vector<klens::layer> layers = model.layers();
+    return klens::rank_layers(layers, model, {"int4-channel", "int6-channel"}, {klens::kl{}}, options);
+  };
+  const klens::scores plain = scored(residual_model{}), larger = scored(larger_stream{});
+  std::size_t with_energy = 0;
+  for (const klens::layer_score& each : plain.candidates) with_energy += each.local_energy > 0 && each.gain > 0 ? 1 : 0;
+  CHECK(with_energy >= 24);  // twelve steps under two schemes
+  support::check_same(plain, larger);
 }
