@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 
 #include "folders.hpp"
@@ -80,4 +81,48 @@ TEST_CASE("rope: dynamic scaling begins where the trained context ends, whatever
   CHECK(beyond != unscaled);
   turn.apply(repeated);
   CHECK(repeated == within);
+}
+
+TEST_CASE("rope: longrope keeps its short factors up to the trained length, that length included") {
+  const std::string scaled = R"({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "longrope", "factor": 1,
+    "original_max_position_embeddings": 20, "short_factor": [1, 1, 1, 1], "long_factor": [4, 4, 4, 4]}})";
+  const std::string plain = "{}", all_longer = R"({"rope_parameters": {"rope_type": "linear", "factor": 4}})";
+  const auto turned = [](const std::string& config, Eigen::Index length) {
+    klens::matrix<float> x = klens::matrix<float>::Ones(length, 8);
+    rope_of(config, 8).apply(x);
+    return x;
+  };
+  for (const Eigen::Index length : {1, 19, 20}) CHECK(turned(scaled, length) == turned(plain, length));
+  const klens::matrix<float> longer = turned(scaled, 21), by_four = turned(all_longer, 21);
+  CHECK(longer != turned(plain, 21));
+  for (Eigen::Index i = 0; i < longer.size(); ++i) CHECK(longer.data()[i] == near{by_four.data()[i], 0, 1e-6});
+}
+
+TEST_CASE("rope: yarn's ramp may end beyond the last pair, by hand") {
+  // A head of 8, theta 10, trained on 10000 positions: pair 8 ln(10000 / (2 pi n)) / (2 ln 10) turns n times. 32 times: pair
+  // 6.79, rounded down to 6; once: pair 12.8, rounded up to 13 and held at 7, the last of the head's elements. All four pairs lie
+  // before the ramp from 6 to 7 and keep their frequency. With 512 in place of 32 it begins at pair 1.97, so 1: pairs 2 and 3
+  // have a sixth and a third of it behind them, as far as the ramp ends at 7.
+  const auto turned_once = [](const std::string& more) {
+    klens::matrix<float> x(2, 8);
+    x.setZero();
+    x.leftCols(4).setOnes();
+    rope_of(R"({"rope_theta": 10, "max_position_embeddings": 10000, "rope_parameters": {"rope_theta": 10, "rope_type": "yarn",
+      "factor": 4, "attention_factor": 1)" +
+                more + "}}",
+            8)
+        .apply(x);
+    return x;
+  };
+  const auto check = [&](const std::string& more, const std::array<double, 4>& behind) {
+    const klens::matrix<float> x = turned_once(more);
+    for (int i = 0; i < 4; ++i) {
+      const double frequency = std::pow(10.0, -i / 4.0), scaled = frequency * (1 - behind[static_cast<std::size_t>(i)] * 0.75);
+      CAPTURE(i);
+      CHECK(x(1, i) == near{std::cos(scaled), 0, 1e-6});
+      CHECK(x(1, 4 + i) == near{std::sin(scaled), 0, 1e-6});
+    }
+  };
+  check("", {0, 0, 0, 0});
+  check(R"(, "beta_fast": 512)", {0, 0, 1.0 / 6, 1.0 / 3});
 }

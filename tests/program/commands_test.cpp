@@ -66,6 +66,21 @@ TEST_CASE("klens evaluate: perplexity of the embedded model is the one that was 
   CHECK(number_after(result.output, "speed") > 0);
 }
 
+TEST_CASE("klens evaluate: the standard error is that of a mean of three sequences, by hand") {
+  const std::string common = "evaluate " + embedded_model + " --tokens " + calibration + " --length 64 --sequences ";
+  double nll[3], mean = 0, squares = 0;
+  for (int s = 0; s < 3; ++s) {
+    nll[s] = number_after(run_klens(common + "1 --first " + std::to_string(64 * s)).output, "nll");
+    mean += nll[s] / 3;
+  }
+  for (const double each : nll) squares += (each - mean) * (each - mean);
+  const auto result = run_klens(common + "3");
+  CHECK(std::abs(number_after(result.output, "nll") - mean) < 2e-6);  // six digits are printed
+  const double error = std::sqrt(squares / 2 / 3);
+  REQUIRE(error > 0.01);
+  CHECK(std::abs(number_after(result.output, "standard error") - error) < 2e-6);
+}
+
 TEST_CASE("klens layers: all that can be ranked") {
   const auto result = run_klens("layers " + embedded_model + " --json");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
