@@ -40,12 +40,12 @@ struct file_error : error {
 namespace detail {
 
 /// "4x8": how a shape looks in a message.
-[[nodiscard]] inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t columns) {
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t columns) {
   return std::to_string(rows) + "x" + std::to_string(columns);
 }
 
 /// Text from outside, quoted and fit for a one-line message: control characters are masked, a long text is cut.
-[[nodiscard]] inline std::string name_text(std::string_view text) {
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string name_text(std::string_view text) {
   constexpr std::size_t limit = 80;
   std::string shown = "'";
   for (const char each : text.substr(0, limit)) shown += static_cast<unsigned char>(each) < 0x20 || each == 0x7f ? '?' : each;

@@ -22,10 +22,13 @@ struct product_step {
   klens::detail::wide_sum<arch> sum;
   std::vector<std::size_t> ends;
 
-  void whole(lanes& block, const vector& a, const vector& b) const { block.sum = xsimd::fma(a, b, block.sum); }
-  void padded(lanes& block, const vector& a, const vector& b) const {
-    const auto filled = (a == vector(klens::detail::minus_infinity)) & (b == vector(klens::detail::minus_infinity));
-    block.sum += xsimd::select(filled, vector(0.0f), a * b);
+  static constexpr float filling[] = {3, 5};  // leave_out takes what they make away again
+  void add(lanes& block, const vector& a, const vector& b) const { block.sum = xsimd::fma(a, b, block.sum); }
+  void leave_out(lanes& block, std::size_t from) const {
+    float all[vector::size];
+    block.sum.store_unaligned(all);
+    for (std::size_t i = from; i < vector::size; ++i) all[i] -= 15;
+    block.sum = vector::load_unaligned(all);
   }
   void take(const lanes& block, std::size_t end) {
     sum.add(block.sum);

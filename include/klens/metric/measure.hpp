@@ -42,23 +42,31 @@ template <metric... Metrics>
   return names;
 }
 
-template <class... Metrics>
-void expect_comparable(Eigen::Index rows, Eigen::Index columns, Eigen::Index observed_rows, Eigen::Index observed_columns,
-                       std::span<const std::int32_t> next_tokens) {
+/// `names` are the metrics', for messages.
+[[gnu::cold, gnu::noinline]] inline void expect_comparable(std::string (*names)(), Eigen::Index rows, Eigen::Index columns,
+                                                           Eigen::Index observed_rows, Eigen::Index observed_columns,
+                                                           std::span<const std::int32_t> next_tokens) {
   if (rows != observed_rows || columns != observed_columns)
-    throw shape_error{names_of<Metrics...>() + ": reference is " + shape_text(rows, columns) + ", observed is " +
+    throw shape_error{names() + ": reference is " + shape_text(rows, columns) + ", observed is " +
                       shape_text(observed_rows, observed_columns)};
   if (rows == 0 || columns == 0)
-    throw shape_error{names_of<Metrics...>() + ": logits are " + shape_text(rows, columns) + "; give at least 1x1"};
+    throw shape_error{names() + ": logits are " + shape_text(rows, columns) + "; give at least 1x1"};
   if (next_tokens.empty()) return;
   if (next_tokens.size() != static_cast<std::size_t>(rows))
-    throw shape_error{names_of<Metrics...>() + ": logits are " + shape_text(rows, columns) + ", next_tokens has " +
+    throw shape_error{names() + ": logits are " + shape_text(rows, columns) + ", next_tokens has " +
                       std::to_string(next_tokens.size()) + " entries; give one for each row"};
   const auto bad = std::ranges::find_if(next_tokens, [&](std::int32_t token) { return token < -1 || token >= columns; });
   if (bad != next_tokens.end())
-    throw argument_error{names_of<Metrics...>() + ": next token " + std::to_string(*bad) + " at row " +
+    throw argument_error{names() + ": next token " + std::to_string(*bad) + " at row " +
                          std::to_string(bad - next_tokens.begin()) + " is outside the vocabulary of " +
                          std::to_string(columns)};
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_position(std::size_t position, const char* reason) {
+  throw numeric_error{"position " + std::to_string(position) + ": " + reason};
+}
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_nan(std::string (*names)()) {
+  throw numeric_error{names() + ": a metric is NaN"};
 }
 
 }  // namespace detail
@@ -76,8 +84,8 @@ template <class Reference, class Observed, metric... Metrics>
                                                      const measure_options& options, const Metrics&... metrics) {
   const const_matrix_ref<typename Reference::Scalar> reference{reference_logits.derived()};
   const const_matrix_ref<typename Observed::Scalar> observed{observed_logits.derived()};
-  detail::expect_comparable<Metrics...>(reference.rows(), reference.cols(), observed.rows(), observed.cols(),
-                                        options.next_tokens);
+  detail::expect_comparable(detail::names_of<Metrics...>, reference.rows(), reference.cols(), observed.rows(), observed.cols(),
+                            options.next_tokens);
   constexpr row_sums needs = (detail::needs_of<Metrics>() | ...);
 
   const auto rows = static_cast<std::size_t>(reference.rows());
@@ -91,7 +99,7 @@ template <class Reference, class Observed, metric... Metrics>
       here.next_token = static_cast<std::size_t>(options.next_tokens[t]);
     measured[t] = {contribution{metrics(here)}...};
     for (const contribution& each : measured[t])
-      if (each.value != each.value) throw numeric_error{detail::names_of<Metrics...>() + ": a metric is NaN"};
+      if (each.value != each.value) detail::refuse_nan(detail::names_of<Metrics...>);
   };
   constexpr std::size_t rows_at_once = 16;
   detail::parallel_for(options.threads, (rows + rows_at_once - 1) / rows_at_once, [&](std::size_t part) {
@@ -100,7 +108,7 @@ template <class Reference, class Observed, metric... Metrics>
       try {
         measure_row(t, x_buffer, y_buffer);
       } catch (const numeric_error& caught) {
-        throw numeric_error{"position " + std::to_string(options.first_position + t) + ": " + caught.what()};
+        detail::refuse_position(options.first_position + t, caught.what());
       }
     }
   });

@@ -24,14 +24,15 @@ struct largest_step {
     vector largest = vector(minus_infinity);
     vector masked = vector(0.0f);  // the filling of the last vector included
   };
+  static constexpr float filling[] = {minus_infinity};
   vector largest = vector(minus_infinity);
   wide_sum<Arch> masked;
 
-  void whole(lanes& block, const vector& x) const noexcept {
+  void add(lanes& block, const vector& x) const noexcept {
     block.largest = xsimd::max(block.largest, x);
     block.masked += xsimd::select(x == vector(minus_infinity), vector(1.0f), x * vector(0.0f));
   }
-  void padded(lanes& block, const vector& x) const noexcept { whole(block, x); }
+  void leave_out(lanes&, std::size_t) const noexcept {}
   void take(const lanes& block, std::size_t) noexcept {
     largest = xsimd::max(largest, block.largest);
     masked.add(block.masked);
@@ -47,17 +48,18 @@ struct partition_step {
   };
   explicit partition_step(float of_top) noexcept : top(of_top) {}
 
+  static constexpr float filling[] = {minus_infinity};
   vector top;
   wide_sum<Arch> partition;
   wide_sum<Arch> energy;
 
-  void whole(lanes& block, const vector& x) const noexcept {
+  void add(lanes& block, const vector& x) const noexcept {
     const auto masked = x == vector(minus_infinity);
     block.partition += xsimd::select(masked, vector(0.0f), lean_exp<Arch>(x - top));
     const vector shown = xsimd::select(masked, vector(0.0f), x);
     block.energy = xsimd::fma(shown, shown, block.energy);
   }
-  void padded(lanes& block, const vector& x) const noexcept { whole(block, x); }
+  void leave_out(lanes&, std::size_t) const noexcept {}
   void take(const lanes& block, std::size_t) noexcept {
     partition.add(block.partition);
     energy.add(block.energy);

@@ -35,6 +35,44 @@ struct pair_sums {
   bool keeps_top = true;  // y is first largest at the reference's top token
 };
 
+/// What blocks are emptied into; the same for every loop, so that compilers meet it once.
+template <class Arch>
+struct pair_totals {
+  using vector = batch<float, Arch>;
+  wide_sum<Arch> drift, change, kl, reverse_kl, squared_error, js;
+  std::size_t top;  // the reference's
+  std::size_t seen_before_top = 0;
+  vector before_top = vector(minus_infinity), from_top = before_top;
+
+  explicit pair_totals(std::size_t of_top) noexcept : top(of_top) {}
+
+  void take_largest(const vector& of_block, std::size_t end) noexcept {
+    vector& side = end <= top ? before_top : from_top;
+    side = xsimd::max(side, of_block);
+    if (end <= top) seen_before_top = end;
+  }
+
+  [[nodiscard, gnu::noinline]] pair_sums sums(care how, row_sums needs, std::span<const float> y) const noexcept {
+    pair_sums all{drift.total(), change.total(), kl.total(), reverse_kl.total(), js.total(), squared_error.total()};
+    if (how == care::exact)
+      all.drift = all.change - all.kl;
+    else
+      all.change = all.drift + all.kl;
+    all.largest = largest_of<Arch>(xsimd::max(before_top, from_top));
+    if (contains(needs, row_sums::same_top)) all.keeps_top = keeps_top(y);
+    return all;
+  }
+
+ private:
+  /// Only the block that holds the top token is looked at again.
+  [[nodiscard]] bool keeps_top(std::span<const float> y) const noexcept {
+    if (largest_of<Arch>(before_top) >= y[top] || largest_of<Arch>(from_top) > y[top]) return false;
+    const auto block = y.subspan(seen_before_top, top - seen_before_top);
+    return find_first<Arch>(block, y[top]) == block.size();
+  }
+};
+
+/// `Needs` are the sums that this loop is compiled for; js comes alone.
 template <row_sums Needs, care Care, class Arch>
 class divergence_step {
   using vector = batch<float, Arch>;
@@ -46,64 +84,60 @@ class divergence_step {
 
  public:
   divergence_step(const anchor& from, std::size_t top) noexcept
-      : x_top_(from.x_top),
+      : totals(top),
+        filling{Care == care::plain ? from.x_top : minus_infinity, Care == care::plain ? from.y_from : minus_infinity},
+        x_top_(from.x_top),
         y_from_(from.y_from),
         scale_(from.scale),
         shift_(static_cast<float>(from.shift)),
-        shift_rest_(static_cast<float>(from.shift - static_cast<double>(static_cast<float>(from.shift)))),
-        top_(top) {}
+        shift_rest_(static_cast<float>(from.shift - static_cast<double>(static_cast<float>(from.shift)))) {}
 
   struct lanes {
     vector drift = vector(0.0f), change = drift, kl = drift, reverse_kl = drift, js = drift, squared_error = drift;
     vector largest = vector(minus_infinity);
   };
 
-  void whole(lanes& block, const vector& x, const vector& y) const noexcept { add<Care>(block, x, y); }
-  void padded(lanes& block, const vector& x, const vector& y) const noexcept {
-    add<Care == care::plain ? care::masked : Care>(block, x, y);
-  }
-  void take(const lanes& block, std::size_t end) noexcept {
-    if constexpr (has_kl) kl_.add(block.kl);
-    if constexpr (has_kl && Care == care::exact) change_.add(block.change);
-    if constexpr (has_kl && Care != care::exact) drift_.add(block.drift);
-    if constexpr (has_reverse_kl) reverse_kl_.add(block.reverse_kl);
-    if constexpr (has_squared_error) squared_error_.add(block.squared_error);
-    if constexpr (has_js) js_.add(block.js);
-    vector& side = end <= top_ ? before_top_ : from_top_;
-    side = xsimd::max(side, block.largest);
-    if (end <= top_) seen_before_top_ = end;
-  }
-
-  [[nodiscard]] pair_sums sums(std::span<const float> y) const noexcept {
-    pair_sums all{drift_.total(), change_.total(), kl_.total(), reverse_kl_.total(), js_.total(), squared_error_.total()};
-    if constexpr (Care == care::exact)
-      all.drift = all.change - all.kl;
-    else
-      all.change = all.drift + all.kl;
-    all.largest = largest_of<Arch>(xsimd::max(before_top_, from_top_));
-    if constexpr (has_top) all.keeps_top = keeps_top(y);
-    return all;
-  }
-
- private:
-  template <care Here>
   void add(lanes& block, const vector& x, const vector& y) const noexcept {
     vector difference = y - x;
     vector d = difference - shift_;
-    if constexpr (Here == care::exact) d += rounding_of(difference, x, y) - shift_rest_;
-    if constexpr (Here != care::plain) {
+    if constexpr (Care == care::exact) d += rounding_of(difference, x, y) - shift_rest_;
+    if constexpr (Care != care::plain) {
       const auto masked = (x == y) & (x == vector(minus_infinity));
       difference = xsimd::select(masked, vector(0.0f), difference);
       d = xsimd::select(masked, vector(0.0f), d);
     }
     if constexpr (has_squared_error) block.squared_error = xsimd::fma(difference, difference, block.squared_error);
     if constexpr (has_top) block.largest = xsimd::max(block.largest, y);
-    if constexpr (Here == care::exact)
+    if constexpr (Care == care::exact)
       add_exact_terms(block, x, y, d);
     else if constexpr (has_kl)
       add_terms(block, x, y, d);
   }
 
+  void leave_out(lanes& block, std::size_t from) const noexcept {
+    if constexpr (Care == care::plain && has_squared_error) {
+      alignas(vector) float kept[klens::detail::lanes<float, Arch>];
+      block.squared_error.store_aligned(kept);
+      for (std::size_t i = from; i < klens::detail::lanes<float, Arch>; ++i) kept[i] = 0;
+      block.squared_error = vector::load_aligned(kept);
+    }
+  }
+  void take(const lanes& block, std::size_t end) noexcept {
+    if constexpr (has_kl) totals.kl.add(block.kl);
+    if constexpr (has_kl && Care == care::exact) totals.change.add(block.change);
+    if constexpr (has_kl && Care != care::exact) totals.drift.add(block.drift);
+    if constexpr (has_reverse_kl) totals.reverse_kl.add(block.reverse_kl);
+    if constexpr (has_squared_error) totals.squared_error.add(block.squared_error);
+    if constexpr (has_js) totals.js.add(block.js);
+    totals.take_largest(block.largest, end);
+  }
+
+  pair_totals<Arch> totals;
+  /// Filling adds nothing to any sum. It is masked in both rows, or where care::plain knows no masks the reference's top token
+  /// once more, whose difference is the shift itself: only squared_error has to leave it out.
+  float filling[2];
+
+ private:
   void add_terms(lanes& block, const vector& x, const vector& y, const vector& d) const noexcept {
     const vector p = lean_exp<Arch>(x - x_top_);
     const vector dd = d * d;
@@ -157,18 +191,7 @@ class divergence_step {
     return xsimd::select(xsimd::abs(difference) <= vector(std::numeric_limits<float>::max()), rest, vector(0.0f));
   }
 
-  /// Only the block that holds the top token is looked at again.
-  [[nodiscard]] bool keeps_top(std::span<const float> y) const noexcept {
-    if (largest_of<Arch>(before_top_) >= y[top_] || largest_of<Arch>(from_top_) > y[top_]) return false;
-    const auto block = y.subspan(seen_before_top_, top_ - seen_before_top_);
-    return find_first<Arch>(block, y[top_]) == block.size();
-  }
-
   vector x_top_, y_from_, scale_, shift_, shift_rest_;
-  std::size_t top_;
-  std::size_t seen_before_top_ = 0;
-  vector before_top_ = vector(minus_infinity), from_top_ = before_top_;
-  wide_sum<Arch> drift_, change_, kl_, reverse_kl_, squared_error_, js_;
 };
 
 template <row_sums Needs, care Care, class Arch>
@@ -176,7 +199,7 @@ template <row_sums Needs, care Care, class Arch>
                                    std::size_t top) noexcept {
   divergence_step<Needs, Care, Arch> step{from, top};
   sweep<Arch>(step, x, y);
-  return step.sums(y);
+  return step.totals.sums(Care, Needs, y);
 }
 
 }  // namespace klens::detail

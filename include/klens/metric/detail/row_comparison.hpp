@@ -13,7 +13,7 @@
 
 namespace klens::detail {
 
-[[noreturn]] inline void refuse_logits(std::span<const float> row, std::string_view whose) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_logits(std::span<const float> row, std::string_view whose) {
   for (std::size_t i = 0; i < row.size(); ++i)
     if (std::isnan(row[i]) || (std::isinf(row[i]) && row[i] > 0))
       throw numeric_error{std::string{whose} + " logit " + std::to_string(i) + " of " + std::to_string(row.size()) + " is " +

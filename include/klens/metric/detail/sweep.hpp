@@ -30,35 +30,42 @@ class wide_sum {
 
 /// Runs over rows of equal length n >= 1, a vector of each at a time. The step's own `lanes` gather a block of 32 vectors, in
 /// registers:
-///   step.whole(lanes, vectors...)   full vectors
-///   step.padded(lanes, vectors...)  the rest, filled up with -inf in every row
-///   step.take(lanes, end)           after every block; elements below `end` have been seen
+///   step.add(lanes, vectors...)    a vector of each row
+///   step.filling                   a float for each row: what fills up the last vector where rows end within it
+///   step.leave_out(lanes, from)    after that vector, alone in its block: the lanes from `from` on hold filling
+///   step.take(lanes, end)          after every block; elements below `end` have been seen
+/// One loop serves whole and filled vectors: compilers spend their time on loops.
 template <class Arch, class Step, class... Rows>
-inline void sweep(Step& step, std::span<const float> first, const Rows&... others) noexcept {
+[[gnu::noinline]] void sweep(Step& step, std::span<const float> first, const Rows&... others) noexcept {
   using vector = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
+  constexpr std::size_t count = 1 + sizeof...(Rows);
   const flush_subnormals quickly;
-  const std::size_t whole = first.size() - first.size() % width;
-  std::size_t at = 0;
-  while (at < whole) {
-    const std::size_t end = whole - at < 32 * width ? whole : at + 32 * width;
-    typename Step::lanes block;
-    for (; at < end; at += width) {
-      prefetch(first.data() + at, 4096);  // the processor's own prefetching does not look past a loop this long
-      (prefetch(others.data() + at, 4096), ...);
-      step.whole(block, vector::load_unaligned(first.data() + at), vector::load_unaligned(others.data() + at)...);
+  const float* at[count] = {first.data(), others.data()...};
+  alignas(vector) float filled[count][width];
+  for (std::size_t seen = 0; seen < first.size();) {
+    const std::size_t left = first.size() - seen;
+    const bool is_filled = left < width;
+    if (is_filled) {
+      for (std::size_t r = 0; r < count; ++r) {
+        for (std::size_t i = 0; i < width; ++i) filled[r][i] = i < left ? at[r][i] : step.filling[r];
+        at[r] = filled[r];
+      }
     }
-    step.take(block, end);
+    const std::size_t taken = is_filled ? width : left < 32 * width ? left - left % width : 32 * width;
+    seen = is_filled ? first.size() : seen + taken;
+    typename Step::lanes block;
+    for (std::size_t i = 0; i < taken; i += width) {
+      for (const float* row : at) prefetch(row + i, 4096);  // the processor's own does not look past so long a loop
+      if constexpr (count == 1)
+        step.add(block, vector::load_unaligned(at[0] + i));
+      else
+        step.add(block, vector::load_unaligned(at[0] + i), vector::load_unaligned(at[1] + i));
+    }
+    for (const float*& row : at) row += taken;
+    if (is_filled) step.leave_out(block, left);
+    step.take(block, seen);
   }
-  if (whole == first.size()) return;
-  const auto rest = [&](std::span<const float> row) {
-    alignas(vector) float filled[width];
-    for (std::size_t i = 0; i < width; ++i) filled[i] = whole + i < row.size() ? row[whole + i] : minus_infinity;
-    return vector::load_aligned(filled);
-  };
-  typename Step::lanes block;
-  step.padded(block, rest(first), rest(others)...);
-  step.take(block, first.size());
 }
 
 template <class Arch>
