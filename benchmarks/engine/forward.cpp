@@ -8,7 +8,7 @@
 //   by_flops, by_time                              counted; median over the rounds, in time of the processor, one thread
 #include <benchmark/benchmark.h>
 
-#include <klens/detail/parallel_for.hpp>
+#include <klens/parallel_for.hpp>
 #include <vector>
 
 #include "engine/model.hpp"
@@ -48,7 +48,7 @@ void measure(benchmark::State& state, const std::filesystem::path& folder) {
     benchmark::DoNotOptimize(model.logits(at, threads));
   };
   const auto products = [&](std::size_t threads) {
-    klens::detail::parallel_for(threads, sequences, [&](std::size_t s) { alone.run(programs::multiply_transposed, y[s]); });
+    klens::parallel_for(threads, sequences, [&](std::size_t s) { alone.run(programs::multiply_transposed, y[s]); });
   };
   forward(2);
   products(2);

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <klens/detail/random.hpp>
+#include <klens/random.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <string>
 #include <vector>
@@ -18,7 +18,7 @@ constexpr Eigen::Index width = 96, inner = 192, vocabulary = 512, length = 32, p
 
 matrix gaussian(Eigen::Index rows, Eigen::Index columns, std::uint64_t seed) {
   matrix values(rows, columns);
-  klens::detail::random_stream random{seed};
+  klens::random_stream random{seed};
   const double scale = 0.5 / std::sqrt(static_cast<double>(columns));
   for (Eigen::Index i = 0; i < values.size(); ++i) values.data()[i] = static_cast<float>(scale * random.normal());
   return values;

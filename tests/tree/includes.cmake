@@ -9,8 +9,6 @@ set(exceptions
   "include/klens/rank/scan/paired_comparison.hpp includes klens/stats/detail/shrunken_variance.hpp"
   "include/klens/rank/scan/paired_comparison.hpp includes klens/stats/detail/student_t.hpp"
   "include/klens/rank/local/local_scores.hpp includes klens/stats/detail/student_t.hpp"
-  "benchmarks/engine/forward.cpp includes klens/detail/parallel_for.hpp"
-  "benchmarks/rank/depth.cpp includes klens/detail/random.hpp"
   "examples/programs/engine/causal_conv.hpp includes klens/detail/simd.hpp"
   "examples/programs/engine/config.cpp includes klens/io/detail/file_map.hpp"
   "examples/programs/engine/config.cpp includes klens/io/detail/safetensors_header.hpp"
@@ -19,14 +17,9 @@ set(exceptions
   "examples/programs/engine/model.cpp includes klens/detail/parallel_for.hpp"
   "examples/programs/engine/rope.cpp includes klens/io/detail/safetensors_header.hpp"
   "examples/programs/engine/selective_scan.hpp includes klens/detail/simd.hpp"
-  "examples/programs/klens/evaluate_command.cpp includes klens/detail/parallel_for.hpp"
   "examples/programs/klens/plan_command.cpp includes klens/plan/detail/name_pattern.hpp"
   "examples/programs/klens/plan_inputs.cpp includes klens/plan/detail/name_pattern.hpp"
-  "examples/programs/llama/gguf_model.cpp includes klens/detail/parallel_for.hpp"
-  "examples/programs/llama/gguf_plan.cpp includes klens/plan/detail/name_pattern.hpp"
-  "examples/programs/openvino/demo_command.cpp includes klens/detail/random.hpp"
-  "examples/programs/openvino/synthetic_parts.hpp includes klens/detail/random.hpp"
-  "examples/programs/shared/token_set.hpp includes klens/detail/random.hpp")
+  "examples/programs/llama/gguf_plan.cpp includes klens/plan/detail/name_pattern.hpp")
 
 # Where a folder stands; several of one number do not know of each other. Files of the root by name: they and the pages of
 # contents (klens.hpp, plan.hpp, ...) belong to no folder.
@@ -39,6 +32,8 @@ set(place_of_plan 5)
 set(place_of_io 6)
 set(place_of_error.hpp 0)
 set(place_of_matrix.hpp 0)
+set(place_of_parallel_for.hpp 0)
+set(place_of_random.hpp 0)
 set(place_of_version.hpp 0)
 set(place_of_forward.hpp 3)
 set(place_of_layer.hpp 3)

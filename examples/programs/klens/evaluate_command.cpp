@@ -1,9 +1,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
-#include <numeric>
+#include <klens/parallel_for.hpp>
+#include <klens/stats/interval.hpp>
 #include <string>
 #include <vector>
 
@@ -11,29 +11,36 @@
 #include "engine/model.hpp"
 #include "hybrid_forward.hpp"
 #include "measured_version.hpp"
+#include "model_limits.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 
 namespace programs {
 
 void evaluate(const run_arguments& arguments) {
   const model loaded = model::load(arguments.model);
   const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 256);
-  if (tokens.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; use 2 or more"};
+  expect_next_tokens(tokens);
+  remark_on_length(arguments.model, tokens);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
   progress_line line;
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-  std::vector<double> nll_of_sequence;
+  std::vector<klens::contribution> nll_of_sequence;  // and how many tokens were predicted
   for (std::size_t batch = 0; batch < forward.batches(); ++batch) {
     const state at = forward.end(batch);
-    std::vector<double> sums(at.sequences, 0.0);
-    klens::detail::parallel_for(arguments.threads, at.sequences, [&](std::size_t s) {
-      std::vector<std::size_t> rows(at.length - 1);
-      std::iota(rows.begin(), rows.end(), s * at.length);
+    const std::size_t first = nll_of_sequence.size() * tokens.length;
+    std::vector<klens::contribution> sums(at.sequences, klens::contribution{0, 0});
+    klens::parallel_for(arguments.threads, at.sequences, [&](std::size_t s) {
+      std::vector<std::size_t> rows;
+      for (std::size_t row = s * at.length; row < (s + 1) * at.length; ++row)
+        if (tokens.has_next(first + row)) rows.push_back(row);
+      if (rows.empty()) return;
       const klens::matrix<float> logits = forward.logits(at, rows);
       for (std::size_t i = 0; i < rows.size(); ++i)
-        sums[s] += next_token_nll(klens::row(logits, static_cast<Eigen::Index>(i)), at.tokens[rows[i] + 1]);
+        sums[s].value += next_token_nll(klens::row(logits, static_cast<Eigen::Index>(i)), at.tokens[rows[i] + 1]);
+      sums[s].weight = static_cast<double>(rows.size());
     });
     nll_of_sequence.insert(nll_of_sequence.end(), sums.begin(), sums.end());
     const double done = static_cast<double>(batch + 1) / static_cast<double>(forward.batches());
@@ -42,18 +49,18 @@ void evaluate(const run_arguments& arguments) {
   }
   line.clear();
 
-  double total = 0;
-  for (const double each : nll_of_sequence) total += each;
-  const double positions = static_cast<double>(tokens.sequences * (tokens.length - 1));
-  const double mean = total / positions;
-  double squares = 0;
-  for (const double each : nll_of_sequence) squares += std::pow(each / static_cast<double>(tokens.length - 1) - mean, 2);
+  const double mean = klens::mean_of(nll_of_sequence);
+  double positions = 0, squares = 0;
+  for (const klens::contribution& each : nll_of_sequence) {
+    positions += each.weight;
+    squares += std::pow(each.value - mean * each.weight, 2);
+  }
   const auto n = static_cast<double>(tokens.sequences);
-  std::printf(
-      "nll         %.6f nats/token%s\n", mean,
-      tokens.sequences > 1 ? text(" (standard error %.6f between sequences)", std::sqrt(squares / (n - 1) / n)).c_str() : "");
+  const double error = std::sqrt(squares * n / (n - 1)) / positions;
+  std::printf("nll         %.6f nats/token%s\n", mean,
+              tokens.sequences > 1 ? text(" (standard error %.6f between sequences)", error).c_str() : "");
   std::printf("perplexity  %.4f\n", std::exp(mean));
-  std::printf("positions   %.0f in %zu sequences of %zu tokens\n", positions, tokens.sequences, tokens.length);
+  std::printf("positions   %.0f in %s\n", positions, size_text(tokens).c_str());
   std::printf("speed       %.0f tokens/s on %zu threads\n", static_cast<double>(tokens.tokens.size()) / seconds(),
               arguments.threads);
 }

@@ -6,7 +6,9 @@
 #include "commands.hpp"
 #include "engine/model.hpp"
 #include "hybrid_forward.hpp"
+#include "model_limits.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 
 namespace programs {
 
@@ -14,10 +16,11 @@ void logits(const run_arguments& arguments, const std::filesystem::path& output)
   klens::atomic_file file{output};
   const model loaded = model::load(arguments.model);
   const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 0);
+  remark_on_length(arguments.model, tokens);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
-  const std::vector<klens::stored_tensor> announced{
-      {"logits", "F32", {tokens.sequences, tokens.length, loaded.vocabulary()}, {}}};
+  std::vector<klens::stored_tensor> announced{{"logits", "F32", {tokens.sequences, tokens.length, loaded.vocabulary()}, {}}};
+  if (!tokens.roles.empty()) announced.push_back({"counted", "BOOL", {tokens.sequences, tokens.length}, {}});
   file.write(klens::safetensors_header(announced));
   progress_line line;
   for (std::size_t batch = 0; batch < forward.batches(); ++batch) {  // never more than a batch in memory
@@ -26,8 +29,13 @@ void logits(const run_arguments& arguments, const std::filesystem::path& output)
     line.show(text("batch %zu/%zu", batch + 1, forward.batches()));
   }
   line.clear();
+  std::vector<std::byte> counted;  // which rows mean something: those of padding do not
+  for (const bool each : tokens.counted()) counted.push_back(std::byte{each});
+  file.write(counted);
   file.commit();
   std::printf("logits [%zu, %zu, %zu] written to %s\n", tokens.sequences, tokens.length, loaded.vocabulary(), output.c_str());
+  if (!tokens.roles.empty())
+    std::printf("%zu of %zu positions count; they are in the tensor 'counted'\n", tokens.positions(), tokens.tokens.size());
 }
 
 }  // namespace programs

@@ -61,14 +61,8 @@ bool rank_with_mpi(const programs::rank_arguments& arguments) {
   if (all.sequences < count)
     throw klens::argument_error{std::to_string(count) + " processes share " + std::to_string(all.sequences) +
                                 " sequences; use no more processes than sequences"};
-  programs::token_set part;
   const std::size_t first = own * all.sequences / count, end = (own + 1) * all.sequences / count;
-  part.length = all.length;
-  part.sequences = end - first;
-  const auto at = [&all](std::size_t sequence) {
-    return all.tokens.begin() + static_cast<std::ptrdiff_t>(sequence * all.length);
-  };
-  part.tokens.assign(at(first), at(end));
+  const programs::token_set part = all.part(first, end - first);
 
   std::filesystem::path checkpoint = arguments.checkpoint;
   if (!checkpoint.empty()) checkpoint += "." + std::to_string(own) + "-of-" + std::to_string(count);

@@ -20,7 +20,7 @@
 #include "plan_inputs.hpp"
 #include "plan_versions.hpp"
 #include "terminal.hpp"
-#include "token_set.hpp"
+#include "token_file.hpp"
 
 namespace programs {
 namespace {

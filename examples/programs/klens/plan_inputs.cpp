@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fingerprint.hpp"
+#include "token_file.hpp"
 #include "token_sketch.hpp"
 
 namespace programs {
@@ -56,13 +57,13 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
 
 token_set read_held_out(const token_choice& choice, std::size_t vocabulary, const klens::scores_file& scored) {
   token_set tokens = read_tokens(choice, vocabulary, 256, 64);
-  if (tokens.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; use 2 or more"};
+  expect_next_tokens(tokens);
   const auto refuse = [&](const std::string& what) {
     throw klens::file_error{choice.file.string() + ": " + what +
                             " were used for scoring; measure on others (--first, --sequences or another file)"};
   };
   if (tokens.fingerprint() == scored.origin.tokens_fingerprint) refuse("these tokens");
-  if (const auto at = find_overlap(scored.origin.sketch, tokens.tokens))
+  if (const auto at = find_overlap(scored.origin.sketch, tokens.without_padding()))
     refuse("the tokens of sequence " + std::to_string(*at / tokens.length) + " from its " +
            std::to_string(*at % tokens.length) + ". on");
   return tokens;

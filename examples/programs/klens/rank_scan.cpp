@@ -7,6 +7,7 @@
 
 #include "fingerprint.hpp"
 #include "hybrid_forward.hpp"
+#include "model_limits.hpp"
 
 namespace programs {
 namespace {
@@ -34,6 +35,7 @@ rank_scan::rank_scan(const rank_arguments& arguments)
       threads_{arguments.run.threads},
       model_{model::load(arguments.run.model)},
       subject_{model_.type(), files_of_folder(arguments.run.model), {}, request_.read_tokens(model_.vocabulary())} {
+  remark_on_length(arguments.run.model, subject_.tokens);
   subject_.layers = request_.chosen(layers_of(model_, arguments));
 }
 

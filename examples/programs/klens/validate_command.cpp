@@ -6,7 +6,7 @@
 
 #include "commands.hpp"
 #include "rank_scan.hpp"
-#include "token_set.hpp"
+#include "token_file.hpp"
 #include "validate_report.hpp"
 #include "validate_study.hpp"
 
@@ -21,7 +21,7 @@ token_set held_out_tokens(const validate_arguments& arguments, const rank_scan& 
   token_choice choice = arguments.held_out;
   choice.length = scan.tokens().length;
   token_set tokens = read_tokens(choice, scan.loaded().vocabulary(), scan.tokens().length);
-  if (tokens.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; use 2 or more"};
+  expect_next_tokens(tokens);
   if (const auto shared = shared_run(scan.tokens(), tokens))
     throw klens::file_error{choice.file.string() + ": its text from token " + std::to_string(*shared) +
                             " of those chosen on is also calibration text; hold other text out (--held-out-first)"};

@@ -3,25 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <klens/error.hpp>
-#include <klens/metric/any_metric.hpp>
 #include <klens/stats/bootstrap.hpp>
 #include <klens/stats/rank_correlation.hpp>
 #include <limits>
 #include <map>
 #include <utility>
 
+#include "ordered_scores.hpp"
 #include "rank_report.hpp"
+#include "token_needs.hpp"
 
 namespace programs {
 namespace {
-
-constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
-constexpr double stable_order = 0.9;
-constexpr std::size_t quick_resamples = 200;  // for means over resamples, which settle sooner than their tails
-
-const std::vector<klens::contribution>& sums_of(const klens::layer_score& of, std::size_t metric) {
-  return of.metrics[metric].by_sequence;
-}
 
 std::vector<study_candidate> paired_candidates(const klens::scores& calibrated, const klens::scores& held_out,
                                                std::vector<std::string>& left_out) {
@@ -83,58 +76,6 @@ std::vector<study_group> groups_of(const study& all) {
   return groups;
 }
 
-/// Scores of all candidates, turned so that higher is worse: what a resample makes of the two scans.
-class ordered_scores {
- public:
-  /// Calibration sums of every metric of the scan (the first sequences of them), then those of the held-out tokens.
-  ordered_scores(const study& all, std::size_t scanned, std::size_t calibration_sequences) : all_{all}, scanned_{scanned} {
-    for (const bool held_out : {false, true})
-      for (std::size_t m = 0; m < scanned; ++m) {
-        klens::score_list& list = lists_.emplace_back();
-        list.token_set = held_out ? 1 : 0;
-        for (const study_candidate& each : all.candidates) {
-          const klens::sequence_sums sums = sums_of(held_out ? *each.held_out : *each.calibrated, m);
-          list.candidates.push_back(held_out ? sums : sums.first(std::min(sums.size(), calibration_sequences)));
-        }
-      }
-    for (std::size_t m = 0; m < scanned; ++m)
-      signs_.push_back(klens::any_metric::parse(all.metrics[m].name).higher_mean_is_worse() ? 1 : -1);
-  }
-
-  [[nodiscard]] std::span<const klens::score_list> lists() const noexcept { return lists_; }
-
-  using means = std::span<const std::vector<double>>;
-
-  [[nodiscard]] std::vector<double> of(means from, std::size_t metric, const std::vector<std::size_t>& members) const {
-    std::vector<double> scores;
-    const study_metric& known = all_.metrics[metric];
-    for (const std::size_t c : members)
-      scores.push_back(metric < scanned_ ? signs_[metric] * from[metric][c]
-                                         : (known.higher_is_worse ? 1 : -1) * known.scores[c]);
-    return scores;
-  }
-  [[nodiscard]] std::vector<double> on_other_text(means from, std::size_t metric,
-                                                  const std::vector<std::size_t>& members) const {
-    std::vector<double> scores;
-    for (const std::size_t c : members)
-      scores.push_back(metric < scanned_ ? signs_[metric] * from[scanned_ + metric][c] : nothing);
-    return scores;
-  }
-  /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties.
-  [[nodiscard]] std::vector<double> truth(means from, const std::vector<std::size_t>& members) const {
-    std::vector<double> increases;
-    const std::size_t delta_ce = scanned_ + all_.index_of("delta_ce");
-    for (const std::size_t c : members) increases.push_back(all_.candidates[c].is_significant() ? from[delta_ce][c] : 0);
-    return increases;
-  }
-
- private:
-  const study& all_;
-  std::size_t scanned_;
-  std::vector<klens::score_list> lists_;
-  std::vector<double> signs_;
-};
-
 double overlap_of(const std::vector<double>& scores, const std::vector<double>& truth, double share) {
   const auto count = static_cast<std::size_t>(std::lround(share * static_cast<double>(scores.size())));
   return klens::top_overlap(scores, truth, std::max<std::size_t>(1, count)).value;
@@ -182,86 +123,6 @@ void judge(study& all, std::size_t scanned, const study_options& options) {
       verdict.kl_minus = without_rounding(*next++);
       verdict.other_text = *next++;
     }
-}
-
-std::vector<std::size_t> members_of(const study& all, const std::string& scheme) {
-  std::vector<std::size_t> members;
-  for (std::size_t c = 0; c < all.candidates.size(); ++c)
-    if (all.candidates[c].calibrated->scheme == scheme) members.push_back(c);
-  return members;
-}
-
-// Powers of two below `count`, and it.
-std::vector<std::size_t> doubling_to(std::size_t count) {
-  std::vector<std::size_t> steps;
-  for (std::size_t step = 1; step < count; step *= 2) steps.push_back(step);
-  steps.push_back(count);
-  return steps;
-}
-
-// How many sequences give an order of that stability, to a twentieth; none where it takes more than can be told.
-std::optional<std::size_t> sequences_for(double tau, const std::vector<klens::sequence_sums>& sums,
-                                         const klens::bootstrap_options& options) {
-  std::size_t enough = 1;
-  while (!(klens::expected_tau(sums, options, enough) >= tau)) {
-    if (enough >= most_sequences) return std::nullopt;
-    enough *= 2;
-  }
-  for (std::size_t few = enough / 2; enough - few > 1 && enough - few > enough / 20;) {
-    const std::size_t middle = few + (enough - few) / 2;
-    (klens::expected_tau(sums, options, middle) >= tau ? enough : few) = middle;
-  }
-  return enough;
-}
-
-token_need need_of(const study& all, const std::string& scheme, const study_options& options) {
-  const std::size_t kl = all.index_of("kl"), delta_ce = all.index_of("delta_ce");
-  const std::vector<std::size_t> members = members_of(all, scheme);
-  std::vector<klens::sequence_sums> of_kl, of_delta_ce;
-  std::vector<double> needed;
-  token_need need;
-  need.scheme = scheme;
-  for (const std::size_t c : members) {
-    const study_candidate& each = all.candidates[c];
-    of_kl.emplace_back(sums_of(*each.held_out, kl));
-    of_delta_ce.emplace_back(sums_of(*each.held_out, delta_ce));
-    needed.push_back(std::isnan(each.needed) ? 0 : each.needed);  // 0 / 0: weights that the scheme keeps
-    need.led_by_text += klens::difference_of(of_delta_ce.back(), of_kl.back()).may_be_zero() ? 0 : 1;
-  }
-  std::ranges::sort(needed);
-  need.half_significant = needed[(needed.size() - 1) / 2];
-  const klens::bootstrap_options quick{quick_resamples, options.seed, 0.95};
-  need.sequences = doubling_to(of_kl.front().size());
-  for (const std::size_t count : need.sequences) {
-    need.kl.push_back(klens::expected_tau(of_kl, quick, count));
-    need.delta_ce.push_back(klens::expected_tau(of_delta_ce, quick, count));
-  }
-  need.stable = sequences_for(stable_order, of_delta_ce, quick);
-  need.like_one_of_kl = sequences_for(need.kl.front(), of_delta_ce, quick);
-  return need;
-}
-
-std::vector<token_ablation> ablation_of_tokens(const study& all, std::size_t scanned, const study_options& options) {
-  std::vector<token_ablation> ablations;
-  std::vector<std::vector<std::size_t>> members;
-  for (const std::string& scheme : all.schemes()) members.push_back(members_of(all, scheme));
-  for (const std::size_t count : doubling_to(sums_of(*all.candidates.front().calibrated, 0).size())) {
-    const ordered_scores ordered{all, scanned, count};
-    const auto statistics = [&](ordered_scores::means means) {
-      std::vector<double> values;
-      for (const auto& group : members)
-        for (std::size_t m = 0; m < scanned; ++m)
-          values.push_back(klens::kendall_tau(ordered.of(means, m, group), ordered.truth(means, group)).value);
-      return values;
-    };
-    const auto found = klens::bootstrap_each(ordered.lists(), statistics, {quick_resamples, options.seed, 0.95});
-    auto next = found.begin();
-    for (const std::string& scheme : all.schemes()) {
-      ablations.push_back({scheme, count, {next, next + static_cast<std::ptrdiff_t>(scanned)}});
-      next += static_cast<std::ptrdiff_t>(scanned);
-    }
-  }
-  return ablations;
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
+#include <klens/parallel_for.hpp>
 #include <utility>
 
 #include "engine.hpp"
@@ -141,7 +141,7 @@ klens::matrix<float> gguf_model::logits(std::span<const std::int32_t> tokens, st
   klens::matrix<float> logits(tokens.size(), vocabulary_);
   for (std::size_t first = 0; first < sequences; first += contexts_.size()) {
     const std::size_t at_once = std::min(contexts_.size(), sequences - first);
-    klens::detail::parallel_for(at_once, at_once, [&](std::size_t i) {
+    klens::parallel_for(at_once, at_once, [&](std::size_t i) {
       const std::size_t begin = (first + i) * length;
       run(*contexts_[i], tokens.subspan(begin, length), logits.data() + begin * vocabulary_);
     });

@@ -5,6 +5,8 @@
 #include <klens/error.hpp>
 #include <optional>
 
+#include "token_file.hpp"
+
 namespace llama_adapter {
 namespace {
 

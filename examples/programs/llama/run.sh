@@ -61,7 +61,7 @@ if [[ ${1-} == --check ]]; then
   say "ranking the same model by both engines"
   "$build/bin/klens-llama" rank "$model" "${scan[@]}" --output "$build/llama-scores.json" >/dev/null
   "$root/examples/run.sh" rank "$root/examples/data/wikitext-hybrid-4m" "${scan[@]}" --output "$build/klens-scores.json" >/dev/null
-  exec python3 "$root/examples/programs/llama/compare_scores.py" "$build/klens-scores.json" "$build/llama-scores.json"
+  exec python3 "$root/examples/programs/shared/compare_scores.py" "$build/klens-scores.json" "$build/llama-scores.json"
 fi
 if (($# == 0)); then
   set -- rank "$model" --tokens "$tokens" --types q4_0,q8_0  # K-quants do not divide its rows

@@ -1,12 +1,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <klens/detail/random.hpp>
 #include <klens/error.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/io/safetensors.hpp>
 #include <klens/io/scores_json.hpp>
 #include <klens/plan/size.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/random.hpp>
 
 #include "compressed_ir.hpp"
 #include "demo_versions.hpp"
@@ -14,6 +14,7 @@
 #include "openvino_commands.hpp"
 #include "stored_form.hpp"
 #include "synthetic.hpp"
+#include "token_file.hpp"
 
 namespace openvino_adapter {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 constexpr std::size_t synthetic_sequences = 2;  // of random tokens, once for ranking and once held out
 
 void write_random_tokens(const std::filesystem::path& file, std::size_t count, std::size_t vocabulary) {
-  klens::detail::random_stream random{1};
+  klens::random_stream random{1};
   std::vector<std::int64_t> tokens(count);
   for (std::int64_t& each : tokens) each = static_cast<std::int64_t>(random.below(vocabulary));
   klens::write_safetensors(file,

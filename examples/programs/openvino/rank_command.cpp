@@ -4,6 +4,7 @@
 #include <klens/rank/rank_layers.hpp>
 
 #include "command_parts.hpp"
+#include "counted_rows.hpp"
 #include "ir_model.hpp"
 #include "openvino_commands.hpp"
 #include "scan_request.hpp"
@@ -15,10 +16,13 @@ void print_damage_of_device(ir_model& model, const programs::token_set& tokens, 
   klens::totals<klens::kl> total{klens::kl{}};
   for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
     const auto some = tokens.batch(batch, per_batch);
-    total.merge(std::get<0>(klens::measure(model.logits(some, tokens.length), model.by_default().logits(some, tokens.length),
-                                           {.first_position = batch * per_batch * tokens.length}, klens::kl{})));
+    const std::size_t first = batch * per_batch * tokens.length;
+    const auto counted = [&](klens::matrix<float> all) { return programs::counted_rows(std::move(all), tokens, first); };
+    total.merge(std::get<0>(klens::measure(counted(model.logits(some, tokens.length)),
+                                           counted(model.by_default().logits(some, tokens.length)), {.first_position = first},
+                                           klens::kl{})));
   }
-  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", total.mean(), tokens.tokens.size(),
+  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", total.mean(), tokens.positions(),
               model.by_default().settings().c_str());
 }
 

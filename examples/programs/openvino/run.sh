@@ -33,7 +33,7 @@ if [[ ${1-} == --check ]]; then
   say "ranking the same model by both engines"
   "$build/bin/klens-openvino" rank "$model/ov/model.xml" "${scan[@]}" --output "$build/openvino-scores.json" >/dev/null
   "$root/examples/run.sh" rank "$model" "${scan[@]}" --output "$build/klens-scores.json" >/dev/null
-  "$python" "$root/examples/programs/openvino/compare_scores.py" "$build/klens-scores.json" "$build/openvino-scores.json"
+  "$python" "$root/examples/programs/shared/compare_scores.py" "$build/klens-scores.json" "$build/openvino-scores.json"
   if ! "$python" -c 'import nncf' 2>/dev/null; then
     say "fetching NNCF, once"
     "$python" -m pip install --quiet nncf==3.4.0 >&2

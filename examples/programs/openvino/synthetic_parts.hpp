@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <klens/detail/random.hpp>
+#include <klens/random.hpp>
 #include <memory>
 #include <openvino/opsets/opset13.hpp>
 #include <string>
@@ -68,7 +68,7 @@ class random_layers {
   }
 
  private:
-  klens::detail::random_stream random_{1};
+  klens::random_stream random_{1};
 };
 
 [[nodiscard]] inline std::shared_ptr<op::Parameter> ids_input() {

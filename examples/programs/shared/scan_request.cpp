@@ -17,6 +17,7 @@
 #include "fingerprint.hpp"
 #include "rank_report.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 #include "token_sketch.hpp"
 
 namespace programs {
@@ -111,6 +112,7 @@ std::size_t scan_request::sequences_per_batch() const {
 
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
+  expect_next_tokens(all);
   return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, arguments_.seed);
 }
 
@@ -138,7 +140,7 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
   options.stop = stop_;
   options.batches = (part.sequences + per_batch - 1) / per_batch;
   options.sequence_length = part.length;
-  options.tokens = part.tokens;
+  options.tokens = part.targets();
   options.positions = arguments_.positions;
   options.seed = arguments_.seed;
   options.threads = arguments_.run.threads;
@@ -191,8 +193,8 @@ klens::scores scan_request::run_both_ways(const measurement& measure, klens::ran
 }
 
 void scan_request::report(const scan_subject& subject, const klens::scores& scores) const {
-  std::printf("%s: %zu layers, %zu candidates on %zu sequences of %zu tokens (%zu positions)\n", subject.title.c_str(),
-              subject.layers.size(), scores.candidates.size(), scores.sequences, subject.tokens.length, scores.positions);
+  std::printf("%s: %zu layers, %zu candidates on %s (%zu positions)\n", subject.title.c_str(), subject.layers.size(),
+              scores.candidates.size(), size_text(subject.tokens).c_str(), scores.positions);
   std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", scores.reference.nll(), std::exp(scores.reference.nll()));
   for (std::size_t m = 0; m < scores.noise.size(); ++m)
     if (scores.metrics[m].name == arguments_.sort)
@@ -202,11 +204,11 @@ void scan_request::report(const scan_subject& subject, const klens::scores& scor
   std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
               static_cast<double>(peak_bytes()) / 1e6);
   if (!arguments_.output.empty()) {
-    klens::write_scores(arguments_.output,
-                        {{arguments_.run.model.string(), fingerprint_of_files(subject.files),
-                          arguments_.run.tokens.file.string(), subject.tokens.fingerprint(), subject.tokens.length,
-                          arguments_.run.tokens.first, peak_bytes(), arguments_.sort, sketch_of(subject.tokens.tokens)},
-                         scores});
+    klens::write_scores(arguments_.output, {{arguments_.run.model.string(), fingerprint_of_files(subject.files),
+                                             arguments_.run.tokens.file.string(), subject.tokens.fingerprint(),
+                                             subject.tokens.length, arguments_.run.tokens.first, peak_bytes(), arguments_.sort,
+                                             sketch_of(subject.tokens.without_padding())},
+                                            scores});
     std::printf("scores written to %s\n", arguments_.output.c_str());
   }
   if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");

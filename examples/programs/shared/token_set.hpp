@@ -4,17 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <klens/detail/random.hpp>
-#include <klens/error.hpp>
-#include <klens/io/safetensors.hpp>
-#include <limits>
+#include <klens/random.hpp>
 #include <numeric>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "fingerprint.hpp"
@@ -29,11 +25,55 @@ struct token_choice {
   std::size_t first = 0;                 ///< tokens of the file to skip
 };
 
+/// What a token is there for.
+enum class token_role : std::uint8_t {
+  text,     ///< the model reads it, and is asked to predict it
+  context,  ///< the model reads it, but nobody asks for it (a label of -100)
+  padding   ///< fills up a sequence, always at its end; no real position sees it
+};
+
 /// Sequences of equal length, one after the other.
 struct token_set {
   std::vector<std::int32_t> tokens;
   std::size_t sequences = 0;
   std::size_t length = 0;
+  std::vector<token_role> roles = {};  ///< one a token; empty: all are text
+
+  [[nodiscard]] token_role role(std::size_t token) const noexcept { return roles.empty() ? token_role::text : roles[token]; }
+  /// Whether the next token of its sequence is one that the model is asked to predict.
+  [[nodiscard]] bool has_next(std::size_t position) const noexcept {
+    return (position + 1) % length != 0 && role(position + 1) == token_role::text;
+  }
+  /// Whether metrics compare the model's predictions there: after text, and where text follows. Never on padding.
+  [[nodiscard]] bool counts(std::size_t position) const noexcept {
+    return role(position) == token_role::text || (role(position) == token_role::context && has_next(position));
+  }
+  [[nodiscard]] std::size_t positions() const noexcept {
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < tokens.size(); ++at) count += counts(at) ? 1 : 0;
+    return count;
+  }
+
+  /// As klens::rank_options wants them: which positions count, empty where all do.
+  [[nodiscard]] std::vector<bool> counted() const {
+    std::vector<bool> which(roles.size());
+    for (std::size_t at = 0; at < which.size(); ++at) which[at] = counts(at);
+    return which;
+  }
+  /// The tokens, -1 for those that the model is not asked to predict.
+  [[nodiscard]] std::vector<std::int32_t> targets() const {
+    std::vector<std::int32_t> asked = tokens;
+    for (std::size_t at = 0; at < roles.size(); ++at)
+      if (roles[at] != token_role::text) asked[at] = -1;
+    return asked;
+  }
+  /// The tokens without padding.
+  [[nodiscard]] std::vector<std::int32_t> without_padding() const {
+    std::vector<std::int32_t> read;
+    for (std::size_t at = 0; at < tokens.size(); ++at)
+      if (role(at) != token_role::padding) read.push_back(tokens[at]);
+    return read;
+  }
 
   /// Those of one batch; the last one may have fewer sequences.
   [[nodiscard]] std::span<const std::int32_t> batch(std::size_t index, std::size_t sequences_per_batch) const {
@@ -41,85 +81,63 @@ struct token_set {
     return std::span(tokens).subspan(first * length, count * length);
   }
 
+  /// Appends tokens first .. first + length of another set as a sequence, unless no position there counts.
+  void take_sequence(const token_set& from, std::size_t first) {
+    const auto begin = static_cast<std::ptrdiff_t>(first), end = static_cast<std::ptrdiff_t>(first + length);
+    tokens.insert(tokens.end(), from.tokens.begin() + begin, from.tokens.begin() + end);
+    if (!from.roles.empty()) {
+      roles.insert(roles.end(), from.roles.begin() + begin, from.roles.begin() + end);
+      const auto added = roles.end() - static_cast<std::ptrdiff_t>(length);
+      if (std::find(added, roles.end(), token_role::text) == roles.end()) {
+        roles.erase(added, roles.end());
+        tokens.resize(roles.size());
+        return;
+      }
+    }
+    ++sequences;
+  }
+
+  /// Sequences first .. first + count.
+  [[nodiscard]] token_set part(std::size_t first, std::size_t count) const {
+    token_set some{{}, 0, length};
+    for (std::size_t s = first; s < first + count; ++s) some.take_sequence(*this, s * length);
+    return some;
+  }
+
   [[nodiscard]] std::string fingerprint() const {
-    return fingerprint_hasher{}.add(sequences).add(length).add(std::as_bytes(std::span(tokens))).text();
+    fingerprint_hasher hasher;
+    hasher.add(sequences).add(length).add(std::as_bytes(std::span(tokens)));
+    if (!roles.empty()) hasher.add(std::as_bytes(std::span(roles)));
+    return hasher.text();
   }
 };
 
 /// The same tokens in shorter sequences, up to four out of each and none below 64 tokens, in an order drawn by the seed: so that
-/// a few of them see much of the text. Tokens beyond a whole number of them are left out.
+/// a few of them see much of the text. Tokens beyond a whole number of them are left out, and sequences of padding alone.
 [[nodiscard]] inline token_set in_windows(const token_set& whole, std::uint64_t seed) {
-  token_set windows;
   const std::size_t from_each = std::clamp<std::size_t>(whole.length / 64, 1, 4);
-  windows.length = whole.length / from_each;
-  windows.sequences = whole.sequences * from_each;
-  std::vector<std::size_t> order(windows.sequences);
+  token_set windows{{}, 0, whole.length / from_each};
+  std::vector<std::size_t> order(whole.sequences * from_each);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  klens::detail::random_stream{seed}.shuffle(order);
-  for (const std::size_t each : order) {
-    const std::size_t first = each / from_each * whole.length + each % from_each * windows.length;
-    for (std::size_t t = first; t < first + windows.length; ++t) windows.tokens.push_back(whole.tokens[t]);
-  }
+  klens::random_stream{seed}.shuffle(order);
+  for (const std::size_t each : order)
+    windows.take_sequence(whole, each / from_each * whole.length + each % from_each * windows.length);
   return windows;
 }
 
-/// Reads `input_ids` ([n], or [batch, length]: then no sequence crosses the end of a row) and cuts it into sequences.
-///   default_length     for a flat file, where none was chosen; 0: all that there is, as one sequence
-///   default_sequences  at most so many, where no number was chosen
-/// Throws klens::file_error: no input_ids, not integers, too few tokens, ids outside the vocabulary.
-[[nodiscard]] inline token_set read_tokens(const token_choice& choice, std::size_t vocabulary, std::size_t default_length,
-                                           std::size_t default_sequences = std::numeric_limits<std::size_t>::max()) {
-  const klens::safetensors file{choice.file};
-  const auto refuse = [&](const std::string& problem) { throw klens::file_error{choice.file.string() + ": " + problem}; };
-  const klens::stored_tensor& ids = file.at("input_ids");
-  if (ids.shape.size() != 1 && ids.shape.size() != 2)
-    refuse("input_ids has shape " + klens::shape_text(ids.shape) + "; klens wants [n] or [batch, length]");
-  const std::size_t row_length = ids.shape.back();
-  const std::size_t rows = ids.shape.size() == 2 ? ids.shape[0] : 1;
-  const std::size_t available = rows * row_length;
-  if (available <= choice.first)
-    refuse("input_ids has " + std::to_string(available) + " tokens, none after the first " + std::to_string(choice.first));
-
-  token_set set;
-  set.length = choice.length.value_or(ids.shape.size() == 2 ? row_length : default_length);
-  if (set.length == 0) set.length = choice.length ? 0 : available - choice.first;
-  if (set.length == 0) refuse("--length 0: a sequence needs at least one token");
-  const std::size_t most = choice.sequences.value_or(default_sequences);
-  if (most == 0) refuse("--sequences 0: there is nothing to measure on");
-  const std::vector<std::int64_t> all = file.integers("input_ids");
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::size_t end = (r + 1) * row_length;
-    for (std::size_t at = std::max(r * row_length, choice.first); end - std::min(at, end) >= set.length && set.sequences < most;
-         at += set.length) {
-      for (std::size_t i = at; i < at + set.length; ++i) {
-        if (all[i] < 0 || static_cast<std::uint64_t>(all[i]) >= vocabulary)
-          refuse("input_ids[" + std::to_string(i) + "] is " + std::to_string(all[i]) + ", outside the model's vocabulary of " +
-                 std::to_string(vocabulary) + "; were these tokens made with this model's tokenizer?");
-        set.tokens.push_back(static_cast<std::int32_t>(all[i]));
-      }
-      ++set.sequences;
-    }
-  }
-  const std::size_t wanted = choice.sequences.value_or(1);
-  if (set.sequences < wanted)
-    refuse("holds " + std::to_string(set.sequences) + " sequences of " + std::to_string(set.length) +
-           " tokens after the first " + std::to_string(choice.first) + ", not " + std::to_string(wanted) +
-           "; choose a smaller --length, --sequences or --first");
-  return set;
-}
-
-/// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in `second` that `first` holds as well:
-/// the same text in both, whatever the files are called and however they are cut into sequences.
+/// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in `second` that `first` holds as well,
+/// padding apart: the same text in both, whatever the files are called and however they are cut into sequences.
 [[nodiscard]] inline std::optional<std::size_t> shared_run(const token_set& first, const token_set& second,
                                                            std::size_t length = 64) {
-  length = std::min({length, first.tokens.size(), second.tokens.size()});
-  const auto run = [&](const token_set& of, std::size_t at) {
-    return std::string_view{reinterpret_cast<const char*>(of.tokens.data() + at), length * sizeof(std::int32_t)};
+  const std::vector<std::int32_t> one = first.without_padding(), other = second.without_padding();
+  length = std::min({length, one.size(), other.size()});
+  const auto run = [&](const std::vector<std::int32_t>& of, std::size_t at) {
+    return std::string_view{reinterpret_cast<const char*>(of.data() + at), length * sizeof(std::int32_t)};
   };
   std::unordered_set<std::string_view> known;
-  for (std::size_t at = 0; at + length <= first.tokens.size(); ++at) known.insert(run(first, at));
-  for (std::size_t at = 0; at + length <= second.tokens.size(); ++at)
-    if (known.contains(run(second, at))) return at;
+  for (std::size_t at = 0; at + length <= one.size(); ++at) known.insert(run(one, at));
+  for (std::size_t at = 0; at + length <= other.size(); ++at)
+    if (known.contains(run(other, at))) return at;
   return std::nullopt;
 }
 

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <klens/metric/any_metric.hpp>
+#include <klens/stats/bootstrap.hpp>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "validate_study.hpp"
+
+namespace programs {
+
+/// A metric's sums by sequence.
+[[nodiscard]] inline const std::vector<klens::contribution>& sums_of(const klens::layer_score& of, std::size_t metric) {
+  return of.metrics[metric].by_sequence;
+}
+
+/// Scores of all candidates, turned so that higher is worse: what a resample makes of the two scans.
+class ordered_scores {
+ public:
+  /// Calibration sums of every metric of the scan (the first sequences of them), then those of the held-out tokens.
+  ordered_scores(const study& all, std::size_t scanned, std::size_t calibration_sequences) : all_{all}, scanned_{scanned} {
+    for (const bool held_out : {false, true})
+      for (std::size_t m = 0; m < scanned; ++m) {
+        klens::score_list& list = lists_.emplace_back();
+        list.token_set = held_out ? 1 : 0;
+        for (const study_candidate& each : all.candidates) {
+          const klens::sequence_sums sums = sums_of(held_out ? *each.held_out : *each.calibrated, m);
+          list.candidates.push_back(held_out ? sums : sums.first(std::min(sums.size(), calibration_sequences)));
+        }
+      }
+    for (std::size_t m = 0; m < scanned; ++m)
+      signs_.push_back(klens::any_metric::parse(all.metrics[m].name).higher_mean_is_worse() ? 1 : -1);
+  }
+
+  [[nodiscard]] std::span<const klens::score_list> lists() const noexcept { return lists_; }
+
+  using means = std::span<const std::vector<double>>;
+
+  [[nodiscard]] std::vector<double> of(means from, std::size_t metric, const std::vector<std::size_t>& members) const {
+    std::vector<double> scores;
+    const study_metric& known = all_.metrics[metric];
+    for (const std::size_t c : members)
+      scores.push_back(metric < scanned_ ? signs_[metric] * from[metric][c]
+                                         : (known.higher_is_worse ? 1 : -1) * known.scores[c]);
+    return scores;
+  }
+  [[nodiscard]] std::vector<double> on_other_text(means from, std::size_t metric,
+                                                  const std::vector<std::size_t>& members) const {
+    std::vector<double> scores;
+    for (const std::size_t c : members)
+      scores.push_back(metric < scanned_ ? signs_[metric] * from[scanned_ + metric][c]
+                                         : std::numeric_limits<double>::quiet_NaN());
+    return scores;
+  }
+  /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties.
+  [[nodiscard]] std::vector<double> truth(means from, const std::vector<std::size_t>& members) const {
+    std::vector<double> increases;
+    const std::size_t delta_ce = scanned_ + all_.index_of("delta_ce");
+    for (const std::size_t c : members) increases.push_back(all_.candidates[c].is_significant() ? from[delta_ce][c] : 0);
+    return increases;
+  }
+
+ private:
+  const study& all_;
+  std::size_t scanned_;
+  std::vector<klens::score_list> lists_;
+  std::vector<double> signs_;
+};
+
+}  // namespace programs
