@@ -8,6 +8,7 @@
 
 #include "ir_session.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 
 namespace openvino_adapter {
 namespace {
