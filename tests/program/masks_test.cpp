@@ -142,6 +142,14 @@ TEST_CASE("masks that klens cannot honour are refused by name") {
   for (std::size_t at = 17; at < length; ++at) positions[at] -= 17;
   refused({{"input_ids", all.ids}, {"position_ids", positions}}, "position_ids[17] is 0 after 16");
   refused({{"input_ids", all.ids}, {"segment_ids", all.ids}}, "segment_ids");
+  const std::vector<float> floats(all.ids.size(), 1.0f);
+  for (const char* name : {"logits", "loss_mask"}) {  // a result, and what may be none
+    const std::vector<klens::stored_tensor> tensors{klens::as_tensor<std::int64_t>("input_ids", {rows, length}, all.ids),
+                                                    klens::as_tensor<float>(name, {rows, length}, floats)};
+    klens::write_safetensors(folder / "floats", tensors);
+    const auto result = run_klens("evaluate " + model + " --tokens " + quoted(folder / "floats"));
+    CHECK(result.exit_code == (std::string{name} == "logits" ? 0 : 2));
+  }
 }
 
 TEST_CASE("sequences without a next token, and sequences beyond what the model was made for") {

@@ -60,10 +60,17 @@ class token_file {
  private:
   [[nodiscard]] bool masked() const noexcept { return !mask_.empty() || !labels_.empty(); }
 
+  // What stands beside the tokens in floats was computed from them (logits, hidden states), but for masks and embeddings.
+  static bool may_be_input(const klens::stored_tensor& of) {
+    const bool floats = of.dtype.starts_with("F") || of.dtype.starts_with("BF");
+    return !floats || of.name.find("mask") != std::string::npos || of.name.find("embeds") != std::string::npos;
+  }
+
   void expect_known_tensors() const {
     constexpr std::array known{"input_ids", "attention_mask", "labels", "position_ids"};
     for (const klens::stored_tensor& each : file_.tensors())
-      if (std::ranges::find(known, each.name) == known.end() && std::ranges::find(harmless, each.name) == harmless.end())
+      if (std::ranges::find(known, each.name) == known.end() && std::ranges::find(harmless, each.name) == harmless.end() &&
+          may_be_input(each))
         refuse("has a tensor '" + each.name +
                "', which klens does not carry out; it reads input_ids, attention_mask, labels and position_ids. Leave it out "
                "if it does not matter");

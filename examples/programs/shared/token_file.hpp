@@ -18,7 +18,7 @@ namespace programs {
 ///   default_length     for a flat file, where none was chosen; 0: all that there is, as one sequence
 ///   default_sequences  at most so many, where no number was chosen
 /// Throws klens::file_error: no input_ids, not integers, too few tokens, ids outside the vocabulary, packed rows, masks with holes,
-/// and other tensors, which klens does not know.
+/// and other tensors that may be inputs: all but floats, which were computed from the tokens (logits, hidden states).
 [[nodiscard]] token_set read_tokens(const token_choice& choice, std::size_t vocabulary, std::size_t default_length,
                                     std::size_t default_sequences = std::numeric_limits<std::size_t>::max());
 
