@@ -2,6 +2,7 @@
 // refused by name.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -113,6 +114,38 @@ TEST_CASE("labels of -100 are not asked for: the loss that PyTorch's cross_entro
   const auto result = run_klens("evaluate " + model + " --tokens " + tokens);
   CHECK(std::abs(number_after(result.output, "nll ") - sum / count) < 1e-5);
   CHECK(number_after(result.output, "positions ") == count);
+}
+
+TEST_CASE("a mask of ones and labels for every token change nothing") {
+  const temporary_folder folder;
+  const token_rows all = padded();
+  write_tokens(folder / "plain", {{"input_ids", all.ids}});
+  write_tokens(folder / "ones",
+               {{"attention_mask", std::vector<std::int64_t>(all.ids.size(), 1)}, {"input_ids", all.ids}, {"labels", all.ids}});
+  for (const char* command : {"evaluate ", "rank "}) {
+    const auto plain = run_klens(command + model + " --tokens " + quoted(folder / "plain"));
+    const auto ones = run_klens(command + model + " --tokens " + quoted(folder / "ones"));
+    CHECK(ones.exit_code == 0);
+    const auto without_speed = [](const std::string& output) {
+      return output.substr(0, std::min(output.find("speed"), output.find(" forwards over")));
+    };
+    CHECK(without_speed(ones.output) == without_speed(plain.output));
+  }
+}
+
+TEST_CASE("commands that do not honour masks refuse them by name") {
+  const temporary_folder folder;
+  const std::string tokens = quoted(padded_tokens);
+  const token_rows all = padded();
+  write_tokens(folder / "plain", {{"input_ids", all.ids}});
+  const std::string scores = quoted(folder / "scores.json");
+  REQUIRE(run_klens("rank " + model + " --tokens " + quoted(folder / "plain") + " --output " + scores).exit_code == 0);
+  check_refused(run_klens("rank " + model + " --tokens " + tokens), "attention_mask");
+  check_refused(run_klens("plan " + model + " --scores " + scores + " --held-out " + tokens + " --budget 5bpw"),
+                "attention_mask");
+  check_refused(run_klens("sweep " + model + " --scores " + scores + " --held-out " + tokens + " --output " +
+                          quoted(folder / "sweep.json")),
+                "attention_mask");
 }
 
 TEST_CASE("masks that klens cannot honour are refused by name") {

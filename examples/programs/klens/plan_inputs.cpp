@@ -58,6 +58,7 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
 token_set read_held_out(const token_choice& choice, std::size_t vocabulary, const klens::scores_file& scored) {
   token_set tokens = read_tokens(choice, vocabulary, 256, 64);
   expect_next_tokens(tokens);
+  expect_no_masks(tokens, "plan");
   const auto refuse = [&](const std::string& what) {
     throw klens::file_error{choice.file.string() + ": " + what +
                             " were used for scoring; measure on others (--first, --sequences or another file)"};

@@ -22,6 +22,7 @@ token_set held_out_tokens(const validate_arguments& arguments, const rank_scan& 
   choice.length = scan.tokens().length;
   token_set tokens = read_tokens(choice, scan.loaded().vocabulary(), scan.tokens().length);
   expect_next_tokens(tokens);
+  expect_no_masks(tokens, "validate");
   if (const auto shared = shared_run(scan.tokens(), tokens))
     throw klens::file_error{choice.file.string() + ": its text from token " + std::to_string(*shared) +
                             " of those chosen on is also calibration text; hold other text out (--held-out-first)"};

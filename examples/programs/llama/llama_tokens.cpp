@@ -23,7 +23,11 @@ std::string read_text(const std::filesystem::path& path) {
 programs::token_set read_tokens(const programs::token_choice& choice, const llama_arguments& of_llama,
                                 const gguf_model& model) {
   if (choice.file.empty() == of_llama.text.empty()) throw klens::argument_error{"give one of --file and --tokens"};
-  if (of_llama.text.empty()) return programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
+  if (of_llama.text.empty()) {
+    programs::token_set tokens = programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
+    programs::expect_no_masks(tokens, "klens-llama");
+    return tokens;
+  }
 
   programs::token_set set;
   set.length = choice.length.value_or(default_length);

@@ -46,7 +46,9 @@ programs::token_set held_out_tokens(const checked_ir& first, const profile_reque
   programs::token_choice choice = *request.held_out;
   choice.length = request.length;
   if (request.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; leave --tokens away"};
-  return programs::read_tokens(choice, first.vocabulary, 0, 64);
+  programs::token_set tokens = programs::read_tokens(choice, first.vocabulary, 0, 64);
+  programs::expect_no_masks(tokens, "profile");
+  return tokens;
 }
 
 void measure_quality(profile_study& study) {

@@ -113,6 +113,7 @@ std::size_t scan_request::sequences_per_batch() const {
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
+  expect_no_masks(all, "rank");
   return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, arguments_.seed);
 }
 

@@ -148,6 +148,7 @@ token_set read_tokens(const token_choice& choice, std::size_t vocabulary, std::s
          end - std::min(at, end) >= set.length && set.sequences < most; at += set.length)
       set.take_sequence(file.sequence(at, set.length, vocabulary), 0);
   }
+  if (std::ranges::count(set.roles, token_role::text) == std::ranges::ssize(set.roles)) set.roles.clear();  // a mask of ones
   const std::size_t wanted = choice.sequences.value_or(1);
   if (set.sequences < wanted)
     file.refuse("holds " + std::to_string(set.sequences) + " sequences of " + std::to_string(set.length) +
@@ -161,6 +162,12 @@ void expect_next_tokens(const token_set& tokens) {
   for (std::size_t at = 0; at < tokens.tokens.size(); ++at)
     if (tokens.has_next(at)) return;
   throw klens::argument_error{"attention_mask and labels leave no token to predict; perplexity needs one"};
+}
+
+void expect_no_masks(const token_set& tokens, const char* command) {
+  if (!tokens.roles.empty())
+    throw klens::argument_error{std::string{"attention_mask and labels: "} + command +
+                                " does not honour them and would count padding; give it tokens without"};
 }
 
 std::string size_text(const token_set& tokens) {
