@@ -60,8 +60,8 @@ struct version {
   klens::totals<klens::kl> kl{klens::kl{}};
 };
 
-void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file,
-           std::deque<klens::weight_guard>& guards, std::size_t threads) {
+void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file, std::deque<klens::weight_guard>& guards,
+           std::size_t threads) {
   for (klens::layer& each : layers) {
     const auto type = of.types.find(each.name);
     if (type == of.types.end() || type->second == file.at(each.name).type) continue;
