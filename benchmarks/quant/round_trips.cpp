@@ -7,6 +7,7 @@
 #include <benchmark/benchmark.h>
 #include <klens/matrix.hpp>
 #include <klens/quant/integer.hpp>
+#include <klens/quant/packing.hpp>
 #include <klens/quant/round_trip.hpp>
 
 #include <algorithm>
@@ -40,7 +41,6 @@ struct weights {
     kept.setZero();
   }
   [[nodiscard]] std::string name() const { return std::to_string(original.rows()) + "x" + std::to_string(original.cols()); }
-  [[nodiscard]] bool large() const { return bytes() >= std::size_t{16} << 20; }
   [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(original.size()) * sizeof(float); }
 };
 
@@ -76,44 +76,28 @@ weight_error eigen_round_trip(const klens::matrix<float>& from, klens::matrix<fl
   return error;
 }
 
-/// The floors: what it costs to read a matrix, to copy it and to fill it with loops of one's own, which ask for memory as far
-/// ahead as the kernels do.
+/// The floors: what it costs to read a matrix, to copy it and to fill it with loops of one's own.
 using vector = klens::detail::batch<float>;
 constexpr auto step = static_cast<Eigen::Index>(vector::size);
-constexpr std::size_t ahead = klens::detail::far_ahead;
 
 float read_only(const klens::matrix<float>& from) {
   vector sums[2] = {vector(0.0f), vector(0.0f)};
-  for (Eigen::Index i = 0; i < from.size(); i += 2 * step) {
+  for (Eigen::Index i = 0; i < from.size(); i += 2 * step)
     for (Eigen::Index k = 0; k < 2; ++k) {
-      klens::detail::prefetch(from.data() + i + k * step, ahead);
+      klens::detail::prefetch(from.data() + i + k * step, klens::detail::far_ahead);
       sums[k] += vector::load_unaligned(from.data() + i + k * step);
     }
-  }
   return klens::detail::sum_of<float, klens::detail::best_arch>(sums[0] + sums[1]);
 }
-template <bool Streaming>
-void write(const vector& values, float* to) {
-  if (Streaming) return klens::detail::stream(values, to);
-  values.store_unaligned(to);
-}
-template <bool Streaming>
 const float* copy(const klens::matrix<float>& from, klens::matrix<float>& to) {
   for (Eigen::Index i = 0; i < from.size(); i += step) {
-    klens::detail::prefetch(from.data() + i, ahead);
-    if (!Streaming) klens::detail::prefetch<klens::detail::cache::first>(to.data() + i, klens::detail::near_ahead);
-    write<Streaming>(vector::load_unaligned(from.data() + i), to.data() + i);
+    klens::detail::prefetch(from.data() + i, klens::detail::far_ahead);
+    vector::load_unaligned(from.data() + i).store_unaligned(to.data() + i);
   }
-  klens::detail::stream_fence();
   return to.data();
 }
-template <bool Streaming>
 const float* fill(klens::matrix<float>& to) {
-  for (Eigen::Index i = 0; i < to.size(); i += step) {
-    if (!Streaming) klens::detail::prefetch(to.data() + i, ahead);
-    write<Streaming>(vector(1.0f), to.data() + i);
-  }
-  klens::detail::stream_fence();
+  for (Eigen::Index i = 0; i < to.size(); i += step) vector(1.0f).store_unaligned(to.data() + i);
   return to.data();
 }
 
@@ -135,11 +119,9 @@ void add(const std::string& name, const std::shared_ptr<weights>& data, Use use)
 }
 
 template <class Quantizer>
-void add_round_trip(const Quantizer& quantizer, const std::shared_ptr<weights>& data, bool streaming) {
-  add("round_trip_" + quantizer.name() + (streaming ? "_streaming" : ""), data, [=] {
-    const std::size_t stream_from = streaming ? 0 : std::numeric_limits<std::size_t>::max();
-    return klens::round_trip(quantizer, data->original, data->kept, {.stream_from = stream_from}).squared_error;
-  });
+void add_round_trip(const Quantizer& quantizer, const std::shared_ptr<weights>& data) {
+  add("round_trip_" + quantizer.name(), data,
+      [=] { return klens::round_trip(quantizer, data->original, data->kept).squared_error; });
 }
 
 template <class Quantizer>
@@ -150,36 +132,29 @@ void add_packing(const Quantizer& quantizer, const std::shared_ptr<weights>& dat
     klens::pack(quantizer, data->original, *packed);
     return packed->data();
   };
-  const auto unpack = [=](std::size_t stream_from) {
-    klens::unpack(quantizer, *packed, data->kept, {.stream_from = stream_from});
+  const auto unpack = [=] {
+    klens::unpack(quantizer, *packed, data->kept);
     return data->kept.data();
   };
-  constexpr std::size_t never = std::numeric_limits<std::size_t>::max();
   pack();
-  unpack(never);
+  unpack();
   klens::matrix<float> expected(data->original.rows(), data->original.cols());
   klens::round_trip(quantizer, data->original, expected);
   expect_equal(data->kept, expected, "unpack of " + quantizer.name());
   add("pack_" + quantizer.name(), data, pack);
-  add("unpack_" + quantizer.name(), data, [=] { return unpack(never); });
-  if (data->large()) add("unpack_" + quantizer.name() + "_streaming", data, [=] { return unpack(0); });
+  add("unpack_" + quantizer.name(), data, unpack);
 }
 
 void add_contestants(const std::shared_ptr<weights>& data) {
   add("memcpy", data, [=] { return std::memcpy(data->kept.data(), data->original.data(), data->bytes()); });
   add("read_only", data, [=] { return read_only(data->original); });
-  add("copy", data, [=] { return copy<false>(data->original, data->kept); });
-  add("copy_streaming", data, [=] { return copy<true>(data->original, data->kept); });
-  add("fill", data, [=] { return fill<false>(data->kept); });
-  add("fill_streaming", data, [=] { return fill<true>(data->kept); });
-  for (const bool streaming : {false, true}) {
-    if (streaming && !data->large()) continue;
-    for (const std::size_t group_size : {32, 64, 128, 0}) {
-      add_round_trip(klens::int4{group_size}, data, streaming);
-      add_round_trip(klens::int8{group_size}, data, streaming);
-      add_round_trip(klens::int4_asym{group_size}, data, streaming);
-      add_round_trip(klens::int8_asym{group_size}, data, streaming);
-    }
+  add("copy", data, [=] { return copy(data->original, data->kept); });
+  add("fill", data, [=] { return fill(data->kept); });
+  for (const std::size_t group_size : {32, 64, 128, 0}) {
+    add_round_trip(klens::int4{group_size}, data);
+    add_round_trip(klens::int8{group_size}, data);
+    add_round_trip(klens::int4_asym{group_size}, data);
+    add_round_trip(klens::int8_asym{group_size}, data);
   }
   add("in_place_int4-g64", data, [=] {  // weights that are rounded already: the work is the same
     return klens::round_trip(klens::int4{.group_size = 64}, data->kept, data->kept).squared_error;
@@ -198,7 +173,7 @@ void add_contestants(const std::shared_ptr<weights>& data) {
   plain();
   klens::matrix<float> expected(data->original.rows(), data->original.cols());
   klens::round_trip(klens::int4{64, klens::scale_kind::f32}, data->original, expected);
-  expect_equal(expected, data->kept, "int4-g64-s32");
+  expect_equal(expected, data->kept, "int4-g64-f32");
   eigen();
   expect_equal(data->kept, expected, "the Eigen expression");
   add("plain_int4-g64", data, plain);

@@ -21,7 +21,7 @@
 #include <klens/metric/totals.hpp>
 #include <klens/quant/float16.hpp>
 #include <klens/quant/gguf.hpp>
-#include <klens/quant/grid.hpp>
+#include <klens/quant/scheme_parts.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/round_trip.hpp>

@@ -147,11 +147,11 @@ static std::vector<plan_unit> trained_model_units() {
   std::vector<plan_unit> units;
   for (const nlohmann::json& each : truth.at("layers")) {
     const std::string scheme = each.at("scheme");
-    if (scheme == "int4-signed-g64-s32") continue;
+    if (scheme == "int4-signed-g64-f32") continue;
     const std::uint64_t rows = each.at("shape").at(0), columns = each.at("shape").at(1);
     if (units.empty() || units.back().layers.front() != each.at("name"))
       units.push_back({{each.at("name").get<std::string>()}, rows * columns, {{{"fp16"}, 2 * rows * columns, 0}}});
-    const std::uint64_t row_bytes = scheme == "int4-channel-s32" ? (columns + 1) / 2 : columns;
+    const std::uint64_t row_bytes = scheme == "int4-channel-f32" ? (columns + 1) / 2 : columns;
     units.back().choices.push_back({{scheme}, rows * (row_bytes + 4), each.at("kl").get<double>()});
   }
   return units;

@@ -27,11 +27,11 @@ TEST_CASE("integer schemes taken apart") {
   const auto form = klens::parse_integer("int4-signed-g64");
   REQUIRE(form);
   CHECK(form->bits == 4);
-  CHECK(form->grid == "signed");
+  CHECK(form->grid == klens::grid::signed_);
   CHECK(form->group_size == 64);
-  CHECK(!form->fp32_scales);
-  CHECK(klens::parse_integer("int8-channel-s32")->fp32_scales);
-  CHECK(klens::parse_integer("int8-channel")->grid == "absmax");
+  CHECK(form->scale == klens::scale_kind::f16);
+  CHECK(klens::parse_integer("int8-channel-f32")->scale == klens::scale_kind::f32);
+  CHECK(klens::parse_integer("int8-channel")->grid == klens::grid::absmax);
   CHECK(klens::parse_integer("int3-asym-channel")->group_size == 0);
   for (const char* other : {"int9-channel", "int4", "int4-g0", "int4-g", "int4-sym-g64", "q4_0", "fp16", "int4-g64-s16", ""})
     CHECK(!klens::parse_integer(other));
@@ -168,9 +168,9 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "NNCF cannot store int8-signed-g64, which the plan gives to model.layers.0.mlp.up_proj.weight: its int8 has one "
           "scale for "
           "each row");
-  for (const char* scheme : {"int5-signed-g64", "q4_0", "int4-signed-g64-s32", "nonsense"})
+  for (const char* scheme : {"int5-signed-g64", "q4_0", "int4-signed-g64-f32", "nonsense"})
     CHECK_THROWS_AS((void)nncf(with(scheme)), klens::argument_error);
-  for (const char* scheme : {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-s32"})
+  for (const char* scheme : {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-f32"})
     CHECK_THROWS_AS((void)auto_round(with(scheme)), klens::argument_error);
   refuses(
       [](const layers& plan) { return klens::export_auto_round(plan, true); },

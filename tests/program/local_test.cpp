@@ -20,7 +20,7 @@ using support::calibration;
 using support::embedded_model;
 using support::run_klens;
 
-const std::vector<std::string> schemes{"int4-channel-s32", "int8-channel-s32"};
+const std::vector<std::string> schemes{"int4-channel-f32", "int8-channel-f32"};
 
 // By scheme and layer: the KL of the exhaustive float64 scan.
 std::map<std::string, std::map<std::string, double>> truth() {

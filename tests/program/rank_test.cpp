@@ -21,9 +21,9 @@ using support::calibration;
 using support::embedded_model;
 using support::run_klens;
 
-const std::map<std::string, std::string> truth_schemes{{"int4-channel-s32", "int4-channel-s32"},
-                                                       {"int8-channel-s32", "int8-channel-s32"},
-                                                       {"int4-signed-g64-s32", "int4-signed-g64-s32"}};
+const std::map<std::string, std::string> truth_schemes{{"int4-channel-f32", "int4-channel-f32"},
+                                                       {"int8-channel-f32", "int8-channel-f32"},
+                                                       {"int4-signed-g64-f32", "int4-signed-g64-f32"}};
 
 nlohmann::json truth() {
   std::ifstream stream{KLENS_TEST_DATA "/truth-calibration.json"};
@@ -50,7 +50,7 @@ TEST_CASE("klens rank: every score of the embedded model agrees with a float64 s
   const auto file = folder / "scores.json";
   const auto result =
       run_klens("rank " + embedded_model + " --tokens " + calibration + " --sequences 16 --length 256 --first 0" +
-                " --schemes int4-channel-s32,int8-channel-s32,int4-signed-g64-s32 --output '" + file.string() + "'");
+                " --schemes int4-channel-f32,int8-channel-f32,int4-signed-g64-f32 --output '" + file.string() + "'");
   REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
   CHECK(result.errors.empty());
   const klens::scores scores = klens::read_scores(file).result;

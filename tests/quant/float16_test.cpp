@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <klens/error.hpp>
+#include <klens/quant/float32.hpp>
 #include <limits>
 #include <support/lengths.hpp>
 #include <support/near.hpp>
@@ -107,4 +108,21 @@ TEST_CASE("fp16: in place, with its error") {
     CHECK(error.energy == near{energy, 2e-5});
     CHECK(error.squared_error == near{squared_error, 2e-5});
   }
+}
+
+TEST_CASE("f32: the weights as they are") {
+  const row weights{1, -0.0f, 1e-45f, std::numeric_limits<float>::max(), -3.14159274f};
+  CHECK(same_bits(kept_by(klens::f32{}, weights), weights));
+  CHECK(same_bits(unpacked_by(klens::f32{}, weights), weights));
+  row kept(2);
+  const klens::weight_error error = klens::f32{}.round_trip(row{3, -4}, kept);
+  CHECK(error.energy == 25);
+  CHECK(error.squared_error == 0);
+  CHECK_THROWS_WITH_AS(klens::f32{}.round_trip(row{1, infinity}, kept),
+                       "f32: the weight in column 1 is inf; only finite weights can be stored", klens::numeric_error);
+  CHECK_THROWS_AS(klens::f32{}.round_trip(row(3), kept), klens::shape_error);
+  std::vector<std::byte> packed(8);
+  klens::f32{}.pack(row{1, 2}, packed);
+  CHECK(packed == std::vector{std::byte{0}, std::byte{0}, std::byte{0x80}, std::byte{0x3f}, std::byte{0}, std::byte{0},
+                              std::byte{0}, std::byte{0x40}});
 }

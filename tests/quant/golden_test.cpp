@@ -5,13 +5,13 @@
 
 #include <cstring>
 #include <klens/io/safetensors.hpp>
-#include <klens/quant/round_trip.hpp>
+#include <klens/quant/packing.hpp>
 #include <string>
 #include <vector>
 
 namespace {
 
-// "absmax_int4_g32" -> "int4-g32-s32", "nncf_int8_sym_channel" -> "int8-signed-channel-s32"; empty for what klens does not
+// "absmax_int4_g32" -> "int4-g32-f32", "nncf_int8_sym_channel" -> "int8-signed-channel-f32"; empty for what klens does not
 // carry out.
 std::string scheme_of(const std::string& golden) {
   if (golden == "fp16" || golden == "bf16") return golden;
@@ -21,7 +21,7 @@ std::string scheme_of(const std::string& golden) {
   const std::string rest = golden.substr(golden.find('_') + 1);  // int4_sym_g32, int4_g32
   const std::string bits = rest.substr(0, rest.find('_')), group = rest.substr(rest.rfind('_') + 1);
   const std::string grid = !nncf ? "" : rest.find("_asym_") != std::string::npos ? "-asym" : "-signed";
-  return bits + grid + "-" + group + "-s32";
+  return bits + grid + "-" + group + "-f32";
 }
 
 }  // namespace
@@ -38,6 +38,7 @@ TEST_CASE("quantizers: golden values of independent programs, bit for bit") {
       if (scheme_name.empty()) continue;
       INFO(tensor.name << " as " << scheme_name);
       const klens::scheme scheme{scheme_name};
+      const klens::packer packer{scheme};
       const std::vector<float> expected = golden.values<float>(tensor.name);
       for (std::size_t r = 0; r < shape[0]; ++r) {
         // Two rows show quirks of NNCF: of all +0.25 it gets the scale's sign wrong, for 1e-30 its scale has a floor.
@@ -49,10 +50,10 @@ TEST_CASE("quantizers: golden values of independent programs, bit for bit") {
         std::size_t wrong = 0;
         for (std::size_t i = 0; i < kept.size(); ++i) wrong += kept[i] + 0.0f != expected[r * shape[1] + i] + 0.0f ? 1 : 0;
         CHECK_MESSAGE(wrong == 0, "row " << r);
-        std::vector<std::byte> packed(scheme.bytes(shape[1]));
-        scheme.pack(row, packed);
+        std::vector<std::byte> packed(packer.bytes(shape[1]));
+        packer.pack(row, packed);
         std::vector<float> unpacked(shape[1]);
-        scheme.unpack(packed, unpacked);
+        packer.unpack(packed, unpacked);
         CHECK(std::memcmp(unpacked.data(), kept.data(), kept.size() * sizeof(float)) == 0);
         if (golden.contains(tensor.name + "_bytes")) {
           const std::vector<std::uint8_t> bytes = golden.values<std::uint8_t>(tensor.name + "_bytes");

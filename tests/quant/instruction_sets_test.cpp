@@ -9,6 +9,7 @@
 #include <support/near.hpp>
 #include <support/quantized_row.hpp>
 #include <support/reference_quantizers.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -30,19 +31,28 @@ double lost_in_float(const row& weights) {
   return usual ? 0x1p-126 * static_cast<double>(weights.size()) : 0;
 }
 
+/// How a quantizer stores rows, as its loops are told.
+template <class Quantizer>
+const Quantizer& rows_of(const Quantizer& quantizer) {
+  return quantizer;
+}
+template <int Bits, klens::grid Grid>
+klens::detail::integer_rows rows_of(const klens::integer<Bits, Grid>& quantizer) {
+  return quantizer.rows();
+}
+
 template <class Arch, class Quantizer>
 void expect(const Quantizer& quantizer, const row& weights, const row& expected) {
   INFO(quantizer.name());
+  const auto rows = rows_of(quantizer);
+  using loops = klens::detail::row_loops<Arch, std::remove_const_t<decltype(rows)>>;
   row kept(weights.size()), unpacked(weights.size());
-  const klens::weight_error error = quantizer.template round_trip<Arch>(weights, kept);
+  const klens::weight_error error = loops::round_trip(rows, weights, kept);
   CHECK(same_bits(kept, expected));
   CHECK(error.squared_error == near{squared_distance(expected, weights), 2e-5, lost_in_float(weights)});
   std::vector<std::byte> packed(quantizer.bytes(weights.size()));
-  quantizer.template pack<Arch>(weights, packed);
-  if constexpr (requires { quantizer.template unpack<Arch>(packed, unpacked); })
-    quantizer.template unpack<Arch>(packed, unpacked);
-  else
-    quantizer.unpack(packed, unpacked);
+  loops::pack(rows, weights, packed.data());
+  loops::unpack(rows, packed.data(), unpacked);
   CHECK(same_bits(unpacked, expected));
 }
 

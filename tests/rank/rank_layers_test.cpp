@@ -43,7 +43,7 @@ static_assert(klens::staged_forward<toy_model> && !klens::positioned_forward<toy
 static_assert(klens::positioned_forward<positioned_toy_model>);
 
 TEST_CASE("rank_layers: one layer, one token, by hand") {
-  // W = [[1.5], [0.5]] under int2-channel-s32 has scale 1.5: codes 1 and 0 (0.333 rounds down), so logits (1.5, 0.5) become
+  // W = [[1.5], [0.5]] under int2-channel-f32 has scale 1.5: codes 1 and 0 (0.333 rounds down), so logits (1.5, 0.5) become
   // (1.5, 0).
   klens::matrix<float> weights{{1.5f, 1.0f},
                                {0.5f, 1.0f}};  // two columns: the row is the group, rounded as {1.5, 1.5} and {0, 1}
@@ -51,7 +51,7 @@ TEST_CASE("rank_layers: one layer, one token, by hand") {
   const klens::matrix<float> x{{1.0f, 0.0f}};
   const auto forward = [&]() -> klens::matrix<float> { return x * weights.transpose(); };
   klens::rank_options options;
-  const klens::scores scores = klens::rank_layers(layers, forward, {"int2-channel-s32"}, metrics, options);
+  const klens::scores scores = klens::rank_layers(layers, forward, {"int2-channel-f32"}, metrics, options);
   // Row 0: scale 1.5, codes 1 and round(2/3) = 1. Row 1: scale 1, codes round(0.5) = 0 (half to even) and 1. Logits (1.5, 0.5)
   // -> (1.5, 0).
   const double p = 1 / (1 + std::exp(-1.0)), q = 1 / (1 + std::exp(-1.5));
@@ -189,12 +189,12 @@ TEST_CASE("rank_layers: fp16 memory, bf16 memory and callables are ranked like f
   klens::matrix<klens::bfloat16> stored = model.first.cast<klens::bfloat16>();
   model.first = stored.cast<float>();
   auto layers = model.layers();
-  const klens::scores direct = klens::rank_layers(layers, model, {"int2-channel-s32"}, metrics, options_for(model));
+  const klens::scores direct = klens::rank_layers(layers, model, {"int2-channel-f32"}, metrics, options_for(model));
   std::vector<klens::layer> by_callables{{"block.0.up.weight", 12, 12,
                                           [&](klens::matrix_ref<float> into) { into = model.first; },
                                           [&](klens::const_matrix_ref<float> from) { model.first = from; }}};
   by_callables[0].stage = 1;
-  const klens::scores called = klens::rank_layers(by_callables, model, {"int2-channel-s32"}, metrics, options_for(model));
+  const klens::scores called = klens::rank_layers(by_callables, model, {"int2-channel-f32"}, metrics, options_for(model));
   CHECK(called.candidates[0].metrics[0].mean == direct.candidates[0].metrics[0].mean);
 
   struct narrow_engine {
@@ -208,7 +208,7 @@ TEST_CASE("rank_layers: fp16 memory, bf16 memory and callables are ranked like f
   const klens::matrix<klens::bfloat16> before = stored;
   std::vector<klens::layer> narrow{{"block.0.up.weight", stored}};
   const narrow_engine engine{&model, &stored};
-  const klens::scores rounded = klens::rank_layers(narrow, engine, {"int2-channel-s32"}, metrics, options_for(model));
+  const klens::scores rounded = klens::rank_layers(narrow, engine, {"int2-channel-f32"}, metrics, options_for(model));
   CHECK((stored.array() == before.array()).all());
   // int2 keeps 0 and the row's largest weight, which bf16 holds exactly.
   CHECK(rounded.candidates[0].metrics[0].mean == direct.candidates[0].metrics[0].mean);

@@ -110,7 +110,7 @@ candidates made_up(std::uint64_t seed, std::size_t count, std::size_t sequences,
 }  // namespace
 
 TEST_CASE("stopping: exhaustive changes nothing") {
-  const auto found = scan(real_scores("int4-channel-s32", 1), klens::exhaustive{}, 2);
+  const auto found = scan(real_scores("int4-channel-f32", 1), klens::exhaustive{}, 2);
   CHECK(std::ranges::count(found.at_end, standing::open) == 57);
   CHECK(std::abs(found.cost - 1) < 1e-12);
 }
@@ -142,7 +142,7 @@ TEST_CASE("stopping: nothing is settled by one sequence, clear things are by a f
 }
 
 TEST_CASE("stopping: caution steadies variances upwards only") {
-  const candidates all = real_scores("int4-channel-s32", 3);
+  const candidates all = real_scores("int4-channel-f32", 3);
   const std::vector<klens::sequence_sums> views(all.begin(), all.end());
   const std::vector<standing> open(all.size(), standing::open);
   const klens::detail::paired_comparison compare{
@@ -208,7 +208,7 @@ TEST_CASE("stopping: no damage, infinite damage, negative means, nothing measure
 }
 
 TEST_CASE("stopping: a share of the layers of a trained model") {
-  for (const char* scheme : {"int4-channel-s32", "int8-channel-s32"}) {
+  for (const char* scheme : {"int4-channel-f32", "int8-channel-f32"}) {
     double cost = 0, right = 0;
     constexpr int seeds = 20;
     for (std::uint64_t seed = 0; seed < seeds; ++seed) {
@@ -223,7 +223,7 @@ TEST_CASE("stopping: a share of the layers of a trained model") {
 }
 
 TEST_CASE("stopping: an order of the layers of a trained model") {
-  for (const char* scheme : {"int4-channel-s32", "int8-channel-s32"}) {
+  for (const char* scheme : {"int4-channel-f32", "int8-channel-f32"}) {
     int good = 0;
     double cost = 0;
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
@@ -238,7 +238,7 @@ TEST_CASE("stopping: an order of the layers of a trained model") {
 }
 
 TEST_CASE("stopping: a stricter order takes more") {
-  for (const char* scheme : {"int4-channel-s32", "int8-channel-s32"}) {
+  for (const char* scheme : {"int4-channel-f32", "int8-channel-f32"}) {
     double tau = 0, cost = 0, unsure = 0;
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       const candidates all = real_scores(scheme, seed);
@@ -305,6 +305,6 @@ TEST_CASE("stopping: a rule of one's own") {
     std::string name() const { return "two"; }
   };
   static_assert(klens::stopping_rule<two_sequences>);
-  CHECK(std::abs(scan(real_scores("int4-channel-s32", 0), klens::any_stopping_rule{two_sequences{}}, 1).cost - 2.0 / 16) <
+  CHECK(std::abs(scan(real_scores("int4-channel-f32", 0), klens::any_stopping_rule{two_sequences{}}, 1).cost - 2.0 / 16) <
         1e-12);
 }

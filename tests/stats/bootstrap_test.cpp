@@ -79,7 +79,7 @@ TEST_CASE("bootstrap: resampled means scatter as those of fewer or more fresh se
 }
 
 TEST_CASE("bootstrap: many statistics from the same draws are each what they are alone") {
-  const candidates kl = real_scores("int4-channel-s32"), coarse = real_scores("int8-channel-s32");
+  const candidates kl = real_scores("int4-channel-f32"), coarse = real_scores("int8-channel-f32");
   const std::vector<klens::score_list> lists{{views(kl), 0}, {views(coarse), 1}};
   const auto first = [](std::span<const std::vector<double>> means) { return means[0][0]; };
   const auto both = [&](std::span<const std::vector<double>> means) {
@@ -144,7 +144,7 @@ TEST_CASE("bootstrap: the interval lies about the value, also where resampling p
 }
 
 TEST_CASE("bootstrap: tau between two lists, and what has no interval") {
-  const candidates kl = real_scores("int4-channel-s32"), coarse = real_scores("int8-channel-s32");
+  const candidates kl = real_scores("int4-channel-f32"), coarse = real_scores("int8-channel-f32");
   REQUIRE(kl.size() == 57);
   const std::vector<klens::score_list> lists{{views(kl), 0}, {views(coarse), 0}};
   const auto found = klens::bootstrap(lists, tau_of, {.resamples = 200});
@@ -162,7 +162,7 @@ TEST_CASE("bootstrap: tau between two lists, and what has no interval") {
 }
 
 TEST_CASE("expected tau: between the halves of the real sequences") {
-  for (const char* scheme : {"int4-channel-s32", "int8-channel-s32"}) {
+  for (const char* scheme : {"int4-channel-f32", "int8-channel-f32"}) {
     const candidates all = real_scores(scheme);
     double between = 0, expected = 0;
     constexpr int splits = 40;
@@ -188,7 +188,7 @@ TEST_CASE("expected tau: between the halves of the real sequences") {
 }
 
 TEST_CASE("expected tau: by fewer sequences than were measured") {
-  const candidates all = real_scores("int4-channel-s32");
+  const candidates all = real_scores("int4-channel-f32");
   REQUIRE(all.front().size() == 16);
   double between = 0;  // quarters of the sequences, every pair of them: 6 taus of 60 splits
   constexpr int splits = 60;

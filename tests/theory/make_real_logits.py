@@ -3,7 +3,7 @@
 python make_real_logits.py MODEL_FOLDER TOKENS.safetensors OUTPUT.safetensors      (NumPy; float32 forward, no klens in it)
 
 One position of each of the first 16 sequences of 256 tokens. Layers: A is model.layers.0.mamba.in_proj, B is
-model.layers.4.feed_forward.down_proj; symmetric rounding of whole rows to 4 or 8 bits with float32 scales (int4-channel-s32).
+model.layers.4.feed_forward.down_proj; symmetric rounding of whole rows to 4 or 8 bits with float32 scales (int4-channel-f32).
 """
 import json
 import struct

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <klens/error.hpp>
+#include <klens/quant/packing.hpp>
 #include <klens/quant/scheme.hpp>
 #include <set>
 
@@ -147,11 +148,11 @@ void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& 
   Eigen::Index row = 0;
   page_returner pages{*from.file, from.tensor->bytes};
   for (const packed_rows& each : ranges) {
-    const klens::scheme scheme{each.scheme};
-    const std::size_t row_bytes = scheme.bytes(columns);
+    const klens::packer packer{klens::scheme{each.scheme}};
+    const std::size_t row_bytes = packer.bytes(columns);
     for (std::size_t r = 0; r < each.rows; ++r, ++row, first += row_bytes) {
       const std::span<float> values = klens::row(into.values, row);
-      scheme.unpack(from.tensor->bytes.subspan(first, row_bytes), values);
+      packer.unpack(from.tensor->bytes.subspan(first, row_bytes), values);
       if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
         refuse("gives a NaN or an infinity in row " + std::to_string(row));
       pages.read_until(first + row_bytes);

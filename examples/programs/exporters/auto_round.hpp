@@ -22,8 +22,8 @@ namespace klens {
       config[module] = {{"bits", 16}};
       continue;
     }
-    const std::optional<integer_form> form = parse_integer(each.scheme);
-    if (!form || form->fp32_scales || form->grid == "absmax" || (form->bits == 8 && form->grid == "asym"))
+    const std::optional<scheme_parts> form = parse_integer(each.scheme);
+    if (!form || form->scale == scale_kind::f32 || form->grid == grid::absmax || (form->bits == 8 && form->grid == grid::asym))
       throw cannot_store("AutoRound", each, "it has signed integers of 2 to 8 bits and asym ones of 2 to 7, with fp16 scales");
     if (tied_head && module == "lm_head")
       throw cannot_store("AutoRound", each, "it does not quantize a head tied to the embedding");
@@ -31,7 +31,7 @@ namespace klens {
       throw cannot_store("AutoRound", each, "it leaves layers in 16 bits unless rows and columns are multiples of 32");
     config[module] = {{"bits", form->bits},
                       {"group_size", form->group_size ? static_cast<std::int64_t>(form->group_size) : -1},
-                      {"sym", form->grid == "signed"},
+                      {"sym", form->grid == grid::signed_},
                       {"data_type", "int"}};
   }
   return {config.dump(1) + "\n", "AutoRound(model, tokenizer, iters=0, layer_config=json.load(open(\"FILE\")))"};

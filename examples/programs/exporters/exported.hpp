@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <klens/error.hpp>
+#include <klens/quant/scheme_names.hpp>
+#include <klens/quant/scheme_parts.hpp>
 #include <optional>
 #include <regex>
 #include <string>
@@ -24,20 +26,10 @@ struct exported {
   std::string usage;  ///< FILE stands for the file's path, MODULE for its name without ending
 };
 
-/// An integer scheme taken apart: "int4-signed-g64" is 4 bits, "signed", groups of 64.
-struct integer_form {
-  int bits = 0;
-  std::string grid;              ///< "absmax", "signed" or "asym"
-  std::uint64_t group_size = 0;  ///< 0: the whole row
-  bool fp32_scales = false;
-};
-
-[[nodiscard]] inline std::optional<integer_form> parse_integer(const std::string& scheme) {
-  static const std::regex form{"int([2-8])(-signed|-asym)?-(?:channel|g([1-9][0-9]{0,8}))(-s32)?"};
-  std::smatch match;
-  if (!std::regex_match(scheme, match, form)) return std::nullopt;
-  return integer_form{std::stoi(match[1]), match[2].matched ? match[2].str().substr(1) : "absmax",
-                      match[3].matched ? std::stoull(match[3]) : 0, match[4].matched};
+/// The parts of an integer scheme, of that name.
+[[nodiscard]] inline std::optional<scheme_parts> parse_integer(std::string_view scheme) {
+  const std::optional<scheme_parts> parts = parts_of(scheme);
+  return parts && parts->family == scheme_family::integer ? parts : std::nullopt;
 }
 
 [[nodiscard]] inline bool is_half(std::string_view scheme) noexcept { return scheme == "fp16" || scheme == "bf16"; }

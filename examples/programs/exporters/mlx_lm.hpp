@@ -20,13 +20,13 @@ namespace klens {
 /// Throws     argument_error for any other scheme, and for more than two.
 /// Checked    mlx-lm 0.32.2 with mlx 0.32.4.
 [[nodiscard]] inline exported export_mlx_lm(std::span<const stored_layer> layers, bool tied_head) {
-  std::vector<std::pair<integer_form, std::string>> schemes;  // coarse before fine
+  std::vector<std::pair<scheme_parts, std::string>> schemes;  // coarse before fine
   for (const stored_layer& each : layers) {
-    const std::optional<integer_form> form = parse_integer(each.scheme);
-    if (!form || form->fp32_scales || form->grid != "asym" || form->bits == 7 ||
+    const std::optional<scheme_parts> form = parse_integer(each.scheme);
+    if (!form || form->scale == scale_kind::f32 || form->grid != grid::asym || form->bits == 7 ||
         (form->group_size != 32 && form->group_size != 64 && form->group_size != 128))
       throw cannot_store("mlx-lm", each, "--sensitivities has int2, 3, 4, 5, 6 and 8, asym, in groups of 32, 64 or 128");
-    if (std::ranges::find(schemes, each.scheme, &std::pair<integer_form, std::string>::second) != schemes.end()) continue;
+    if (std::ranges::find(schemes, each.scheme, &std::pair<scheme_parts, std::string>::second) != schemes.end()) continue;
     if (schemes.size() == 2)
       throw cannot_store("mlx-lm", each, "--sensitivities chooses between two schemes, this is the third");
     schemes.emplace_back(*form, each.scheme);
@@ -44,7 +44,7 @@ namespace klens {
       throw cannot_store("mlx-lm", each, "groups do not divide its " + std::to_string(each.columns) + " columns");
     list.push_back({tied_head && module == "lm_head" ? "model.embed_tokens" : module, each.scheme == low_name ? 0.0 : 1.0});
   }
-  const auto flags = [](const std::string& side, const integer_form& form) {
+  const auto flags = [](const std::string& side, const scheme_parts& form) {
     return " --" + side + "-bits " + std::to_string(form.bits) + " --" + side + "-group-size " +
            std::to_string(form.group_size);
   };

@@ -19,8 +19,8 @@ namespace klens {
   for (const stored_layer& each : layers) {
     const std::string module = module_of("ModelOpt", each);
     if (is_half(each.scheme)) continue;
-    const std::optional<integer_form> form = parse_integer(each.scheme);
-    if (!form || form->grid != "absmax")
+    const std::optional<scheme_parts> form = parse_integer(each.scheme);
+    if (!form || form->grid != grid::absmax)
       throw cannot_store("ModelOpt", each, "its integers are absmax: int4-g128, int8-channel");
     if (form->group_size != 0 && each.columns % form->group_size != 0)
       throw cannot_store("ModelOpt", each, "the groups do not divide its " + std::to_string(each.columns) + " columns");

@@ -21,8 +21,8 @@ namespace klens {
   for (const stored_layer& each : layers) {
     const std::string module = module_of("NNCF", each);
     if (is_half(each.scheme)) continue;
-    const std::optional<integer_form> form = parse_integer(each.scheme);
-    if (!form || form->fp32_scales || form->grid == "absmax" || (form->bits != 4 && form->bits != 8))
+    const std::optional<scheme_parts> form = parse_integer(each.scheme);
+    if (!form || form->scale == scale_kind::f32 || form->grid == grid::absmax || (form->bits != 4 && form->bits != 8))
       throw cannot_store("NNCF", each, "it has int4 and int8, each signed or asym, with fp16 scales");
     if (form->bits == 8 && form->group_size != 0) throw cannot_store("NNCF", each, "its int8 has one scale for each row");
     if (form->group_size != 0 && each.columns % form->group_size != 0)
@@ -37,8 +37,8 @@ namespace klens {
       "PyTorch.\n"
       "import nncf\n\nPASSES = [\n";
   for (const auto& [scheme, names] : patterns) {
-    const integer_form form = *parse_integer(scheme);
-    const std::string mode = "INT" + std::to_string(form.bits) + (form.grid == "signed" ? "_SYM" : "_ASYM");
+    const scheme_parts form = *parse_integer(scheme);
+    const std::string mode = "INT" + std::to_string(form.bits) + (form.grid == grid::signed_ ? "_SYM" : "_ASYM");
     text += "    # " + scheme + "\n    (dict(mode=nncf.CompressWeightsMode." + mode;
     if (form.bits == 4)
       text += ", group_size=" + (form.group_size ? std::to_string(form.group_size) : "-1") +

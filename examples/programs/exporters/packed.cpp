@@ -6,6 +6,7 @@
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/io/safetensors.hpp>
+#include <klens/quant/packing.hpp>
 #include <klens/quant/scheme.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -58,10 +59,11 @@ struct packed_part {
 std::vector<std::byte> packed_bytes(const std::vector<packed_part>& parts) {
   std::vector<std::byte> bytes;
   for (const packed_part& each : parts) {
-    const std::size_t row_bytes = each.scheme.bytes(static_cast<std::size_t>(each.rows.values.cols()));
+    const klens::packer packer{each.scheme};
+    const std::size_t row_bytes = packer.bytes(static_cast<std::size_t>(each.rows.values.cols()));
     for (Eigen::Index r = 0; r < each.rows.values.rows(); ++r) {
       bytes.resize(bytes.size() + row_bytes);
-      each.scheme.pack(klens::row(each.rows.values, r), std::span(bytes).last(row_bytes));
+      packer.pack(klens::row(each.rows.values, r), std::span(bytes).last(row_bytes));
     }
   }
   return bytes;

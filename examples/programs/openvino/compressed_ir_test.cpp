@@ -201,7 +201,7 @@ TEST_CASE("plans that cannot be stored, or are another model's, are refused by n
   CHECK(plan_for("m.up.weight", "int8-channel", 24) == "accepted");
   CHECK(says(plan_for("m.up.weight", "int3-channel", 1), "cannot store int3-channel, which the plan gives to m.up.weight"));
   CHECK(says(plan_for("m.up.weight", "q4_0", 1), "cannot store q4_0"));
-  CHECK(says(plan_for("m.up.weight", "int4-channel-s32", 1), "leave -s32 away"));
+  CHECK(says(plan_for("m.up.weight", "int4-channel-f32", 1), "leave -f32 away"));
   CHECK(says(plan_for("m.up.weight", "int4-g4", 1), "the groups do not divide its 6 columns"));
   CHECK(says(plan_for("p.weight", "int8-channel", 24),
              "plan.json: has a layer p.weight, but the matrices of model.xml are like"));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <klens/quant/packing.hpp>
 #include <klens/quant/scheme.hpp>
 #include <openvino/opsets/opset13.hpp>
 #include <span>
@@ -47,25 +48,25 @@ class dense_tensor {
   std::size_t bits_, filled_ = 0;
 };
 
-[[nodiscard]] std::vector<std::byte> packed_row(const klens::scheme& scheme, klens::const_matrix_ref<float> weights,
+[[nodiscard]] std::vector<std::byte> packed_row(const klens::packer& packer, klens::const_matrix_ref<float> weights,
                                                 Eigen::Index row) {
-  std::vector<std::byte> packed(scheme.bytes(static_cast<std::size_t>(weights.cols())));
-  scheme.pack(klens::row(weights, row), packed);
+  std::vector<std::byte> packed(packer.bytes(static_cast<std::size_t>(weights.cols())));
+  packer.pack(klens::row(weights, row), packed);
   return packed;
 }
 
 [[nodiscard]] ov::Output<ov::Node> integers(const std::string& name, klens::const_matrix_ref<float> weights,
                                             const std::string& scheme) {
-  const klens::integer_form form = *klens::parse_integer(scheme);
+  const klens::scheme_parts form = *klens::parse_integer(scheme);
   const auto out = static_cast<std::size_t>(weights.rows()), in = static_cast<std::size_t>(weights.cols());
   const std::size_t groups = form.group_size == 0 ? 1 : in / form.group_size;
-  const bool asym = form.grid == "asym";
+  const bool asym = form.grid == klens::grid::asym;
   const ov::element::Type type =
       form.bits == 4 ? (asym ? ov::element::u4 : ov::element::i4) : (asym ? ov::element::u8 : ov::element::i8);
   const ov::Shape per_group = groups == 1 ? ov::Shape{out, 1} : ov::Shape{out, groups, 1};
   dense_tensor codes{type, groups == 1 ? ov::Shape{out, in} : ov::Shape{out, groups, in / groups}};
   dense_tensor scales{ov::element::f16, per_group}, zero_points{type, per_group};
-  const klens::scheme packing{scheme};
+  const klens::packer packing{klens::scheme{scheme}};
   const std::size_t code_bytes = (in * static_cast<std::size_t>(form.bits) + 7) / 8, scale_bytes = 2 * groups;
   for (Eigen::Index r = 0; r < weights.rows(); ++r) {
     const std::vector<std::byte> packed = packed_row(packing, weights, r);
@@ -88,9 +89,9 @@ class dense_tensor {
 
 std::string storage_problem(const klens::stored_layer& layer) {
   if (klens::is_half(layer.scheme)) return {};
-  const std::optional<klens::integer_form> form = klens::parse_integer(layer.scheme);
+  const std::optional<klens::scheme_parts> form = klens::parse_integer(layer.scheme);
   if (!form || (form->bits != 4 && form->bits != 8)) return "its kernels read int4, int8, fp16 and bf16";
-  if (form->fp32_scales) return "its scales are fp16; leave -s32 away";
+  if (form->scale == klens::scale_kind::f32) return "its scales are fp16; leave -f32 away";
   if (form->group_size != 0 && layer.columns % form->group_size != 0)
     return "the groups do not divide its " + std::to_string(layer.columns) + " columns";
   return {};
@@ -100,7 +101,8 @@ ov::Output<ov::Node> stored_form(const std::string& name, klens::const_matrix_re
   if (!klens::is_half(scheme)) return integers(name, weights, scheme);
   const auto in = static_cast<std::size_t>(weights.cols());
   dense_tensor halves{scheme == "fp16" ? ov::element::f16 : ov::element::bf16, {static_cast<std::size_t>(weights.rows()), in}};
-  for (Eigen::Index r = 0; r < weights.rows(); ++r) halves.append(packed_row(klens::scheme{scheme}, weights, r), in);
+  const klens::packer packing{klens::scheme{scheme}};
+  for (Eigen::Index r = 0; r < weights.rows(); ++r) halves.append(packed_row(packing, weights, r), in);
   return named<op::Convert>(name, halves.constant(name + "_compressed"), ov::element::f32);
 }
 

@@ -17,7 +17,7 @@ namespace openvino_adapter {
 ///   int4, int8   i4 or i8, for asym u4 or u8 -> Convert f16 -> for asym Subtract(zero points -> Convert f16)
 ///                -> Multiply(scales f16) -> for groups Reshape -> Convert f32
 /// Shapes     codes [out, in], scales and zero points [out, 1]; in groups [out, in / g, g] and [out, in / g, 1].
-/// Precision  codes and scales are those of klens::scheme::pack, so a kernel that multiplies them in float32 computes with
+/// Precision  codes and scales are those of klens::packer, so a kernel that multiplies them in float32 computes with
 ///            exactly what klens' round trip keeps.
 /// Throws     klens::numeric_error for weights that the scheme cannot store. `scheme` is storable.
 /// Source     the pattern in which NNCF stores INT4_SYM, INT4_ASYM, INT8_SYM and INT8_ASYM.

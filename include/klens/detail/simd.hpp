@@ -194,40 +194,11 @@ template <class Arch>
   return values;
 }
 
-/// A cache, by the number that compilers have for it.
-enum class cache { second = 2, first = 3 };
-
-/// Asks for memory that will be used soon, `ahead` bytes behind `at`. A row may end before (a matrix goes on with its next row): a
-/// place that does not exist is not touched.
-template <cache Into = cache::second>
+/// Asks for memory that will be used soon, `ahead` bytes behind `at`, in the second cache. A row may end before (a matrix goes on
+/// with its next row): a place that does not exist is not touched.
 inline void prefetch(const void* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, static_cast<int>(Into));
-#endif
-}
-
-/// Stores a whole vector past the caches where the instruction set can (x86). `to` must be aligned to the vector's size; call
-/// stream_fence() before another thread may read it.
-template <class Arch>
-inline void stream(const batch<float, Arch>& values, float* to) noexcept {
-#if defined(__AVX512F__)
-  if constexpr (sizeof values == 64) return _mm512_stream_ps(to, values.data);
-#endif
-#if defined(__AVX__)
-  if constexpr (sizeof values == 32) return _mm256_stream_ps(to, values.data);
-#endif
-#if defined(__SSE2__)
-  if constexpr (sizeof values == 16) return _mm_stream_ps(to, values.data);
-#endif
-  values.store_aligned(to);
-}
-template <class Arch>
-[[nodiscard]] inline bool can_stream(const float* at, std::size_t group_size) noexcept {
-  return reinterpret_cast<std::uintptr_t>(at) % sizeof(batch<float, Arch>) == 0 && group_size % lanes<float, Arch> == 0;
-}
-inline void stream_fence() noexcept {
-#if defined(__SSE2__)
-  _mm_sfence();
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);
 #endif
 }
 

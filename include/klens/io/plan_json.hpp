@@ -9,6 +9,7 @@
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/plan/plan.hpp>
+#include <klens/quant/scheme_names.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -133,7 +134,8 @@ struct plan_document {
     result.bytes = root.at("bytes").count();
     result.bits_per_weight = root.at("bits_per_weight").number();
     const detail::plan_field layers = root.at("layers"), predicted = root.at("predicted");
-    for (const std::string& name : document.layers) result.layers.push_back({name, layers.at(name).text()});
+    for (const std::string& name : document.layers)
+      result.layers.push_back({name, canonical_scheme_name(layers.at(name).text())});
     for (const std::string& name : predicted.names()) result.predicted[name] = predicted.at(name).number();
     if (root.has("measured")) {
       const detail::plan_field measured = root.at("measured");

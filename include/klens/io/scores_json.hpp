@@ -10,6 +10,7 @@
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/detail/json_values.hpp>
+#include <klens/quant/scheme_names.hpp>
 #include <klens/rank/ranking.hpp>
 #include <klens/rank/scores.hpp>
 #include <nlohmann/json.hpp>
@@ -85,7 +86,7 @@ namespace detail {
   each.kind = json.at("kind").get<std::string>();
   each.rows = json.at("shape").at(0).get<std::size_t>();
   each.columns = json.at("shape").at(1).get<std::size_t>();
-  each.scheme = json.at("scheme").get<std::string>();
+  each.scheme = canonical_scheme_name(json.at("scheme").get_ref<const std::string&>());  // older versions wrote other names
   each.note = json.at("note").get<std::string>();
   each.bytes = json.at("bytes").get<std::uint64_t>();
   each.positions = json.at("positions").get<std::size_t>();
@@ -175,8 +176,8 @@ namespace detail {
     for (const nlohmann::json& each : json.at("candidates"))
       all.candidates.push_back(detail::candidate_from_json(each, all.metrics));
     for (const nlohmann::json& each : json.at("quantized"))
-      all.quantized.push_back(
-          {each.at("scheme").get<std::string>(), detail::metric_scores_from_json(each.at("metrics"), all.metrics)});
+      all.quantized.push_back({canonical_scheme_name(each.at("scheme").get_ref<const std::string&>()),
+                               detail::metric_scores_from_json(each.at("metrics"), all.metrics)});
     if (!json.at("noise").is_null()) all.noise = detail::metric_scores_from_json(json.at("noise"), all.metrics);
     all.skipped = json.at("skipped").get<std::vector<std::string>>();
     all.remarks = json.value("remarks", std::vector<std::string>{});

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstddef>
-#include <klens/matrix.hpp>
 #include <klens/quant/detail/integer_rows.hpp>
-#include <klens/quant/grid.hpp>
+#include <klens/quant/detail/row_loops.hpp>
 #include <klens/quant/quantizer.hpp>
+#include <klens/quant/scheme_parts.hpp>
 #include <span>
 #include <string>
+#if !defined(KLENS_COMPILED)
+#include <klens/quant/detail/integer_loops.hpp>
+#endif
 
 namespace klens {
 
@@ -18,8 +21,6 @@ namespace klens {
 ///            padded to a whole byte: code i takes the bits [i b, (i+1) b), bit k being bit k % 8 of byte k / 8, so of two
 ///            4-bit codes in a byte the first is the lower half. Codes are in two's complement, for asym unsigned. Scales are
 ///            little-endian fp16 or f32, one a group, without alignment. Zero points are a stream like the codes.
-/// Streaming  goes around the caches, where the instruction set can; another thread may read `kept` only behind a fence, which
-///            klens::round_trip and klens::unpack of whole matrices set.
 /// Throws     numeric_error for a weight that is not finite and for a scale too large for its storage (`kept` or `packed` is
 ///            then unspecified); shape_error where lengths do not fit.
 /// Source     absmax: arXiv 2604.13440. signed and asym: what NNCF stores as *_SYM and *_ASYM.
@@ -30,29 +31,23 @@ struct integer {
   std::size_t group_size = 0;  ///< columns that share a scale; 0: the whole row
   scale_kind scale = scale_kind::f16;
 
-  /// "int4-g64", "int8-channel", "int4-signed-g32", "int4-asym-channel-s32".
+  /// "int4-g64", "int8-channel", "int4-signed-g32", "int4-asym-channel-f32".
   [[nodiscard]] std::string name() const { return rows().name(); }
+  [[nodiscard]] scheme_parts parts() const noexcept { return rows().parts(); }
 
   /// Bytes of a stored row.
   [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept { return rows().bytes(columns); }
 
-  template <class Arch = detail::best_arch>
-  weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
-    return rows().template round_trip<Arch>(weights, kept, streaming);
+  weight_error round_trip(std::span<const float> weights, std::span<float> kept) const {
+    return detail::checked_round_trip(rows(), weights, kept);
   }
-
-  template <class Arch = detail::best_arch>
   void pack(std::span<const float> weights, std::span<std::byte> packed) const {
-    rows().template pack<Arch>(weights, packed);
+    detail::checked_pack(rows(), weights, packed);
   }
+  void unpack(std::span<const std::byte> packed, std::span<float> kept) const { detail::checked_unpack(rows(), packed, kept); }
 
-  template <class Arch = detail::best_arch>
-  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
-    rows().template unpack<Arch>(packed, kept, streaming);
-  }
-
- private:
-  [[nodiscard]] detail::integer_rows<Grid> rows() const noexcept { return {Bits, group_size, scale}; }
+  /// The same as run-time values.
+  [[nodiscard]] detail::integer_rows rows() const noexcept { return {Bits, Grid, group_size, scale}; }
 };
 
 using int2 = integer<2>;

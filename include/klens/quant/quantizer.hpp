@@ -3,6 +3,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <klens/quant/scheme_parts.hpp>
 #include <span>
 #include <string>
 
@@ -26,21 +27,31 @@ struct weight_error {
   return of.squared_error == 0 ? INFINITY : 10 * std::log10(of.energy / of.squared_error);
 }
 
-/// Stores rows of weights with fewer bits. round_trip writes into `kept` what storage would give back; both spans have the
-/// row's length and may be the same memory. bytes is the exact size of one stored row, scales, zero points and padding
-/// included. Optional members:
-///   bool stores(std::size_t columns) const;  false where rows of that length cannot be stored (GGUF blocks of 32)
-///   pack, unpack: see packing_quantizer
+/// Stores rows of weights with fewer bits. All members are const and keep no state between rows; several threads call them at
+/// once. Required:
+///   std::string name() const                     what rankings and plans call it
+///   std::size_t bytes(std::size_t columns) const the exact size of one stored row, with scales, zero points and padding
+///   round_trip(std::span<const float> weights, std::span<float> kept) const
+///                                                writes into `kept` what storage would give back. Both have the row's length
+///                                                and may be the same memory. Returns void, or the row's weight_error, which
+///                                                saves a second pass over the row. Throws numeric_error for weights that
+///                                                cannot be stored, with the reason in one sentence.
+/// Optional:
+///   bool stores(std::size_t columns) const       false where rows of that length cannot be stored (GGUF blocks of 32);
+///                                                without it: any length
+///   scheme_parts parts() const                   bits, group size and so on; without it: scheme_family::other
+///   pack and unpack                              see packing_quantizer
+/// A member of that name with another signature does not compile as a klens::scheme; the message says what was expected.
 template <class Q>
-concept quantizer = requires(const Q& q, std::span<const float> weights, std::span<float> kept) {
+concept quantizer = std::copyable<Q> && requires(const Q& q, std::span<const float> weights, std::span<float> kept) {
   q.round_trip(weights, kept);
   { q.bytes(weights.size()) } -> std::convertible_to<std::size_t>;
   { q.name() } -> std::convertible_to<std::string>;
-  requires std::copyable<Q>;
 };
 
-/// A quantizer that also writes the stored form: pack fills exactly bytes(columns) bytes, unpack gives back, bit for bit, what
-/// round_trip gives.
+/// A quantizer that also writes the stored form:
+///   void pack(std::span<const float> weights, std::span<std::byte> packed) const    fills exactly bytes(columns) bytes
+///   void unpack(std::span<const std::byte> packed, std::span<float> kept) const     gives what round_trip gives, bit for bit
 template <class Q>
 concept packing_quantizer = quantizer<Q> && requires(const Q& q, std::span<const float> weights, std::span<float> kept,
                                                      std::span<std::byte> packed, std::span<const std::byte> stored) {

@@ -1,18 +1,15 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <concepts>
 #include <cstddef>
 #include <klens/error.hpp>
+#include <klens/quant/detail/quantizer_signature.hpp>
 #include <klens/quant/detail/round_trip_row.hpp>
-#include <klens/quant/float16.hpp>
-#include <klens/quant/gguf.hpp>
-#include <klens/quant/integer.hpp>
 #include <klens/quant/quantizer.hpp>
+#include <klens/quant/scheme_names.hpp>
+#include <klens/quant/scheme_parts.hpp>
 #include <memory>
-#include <numeric>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,24 +17,52 @@
 #include <vector>
 
 namespace klens {
+namespace detail {
+
+/// Packing apart from its type, for klens::packer.
+struct any_packer {
+  virtual ~any_packer() = default;
+  virtual void pack(std::span<const float> weights, std::span<std::byte> packed) const = 0;
+  virtual void unpack(std::span<const std::byte> packed, std::span<float> kept) const = 0;
+};
+
+template <class Quantizer>
+struct packer_of final : any_packer {
+  Quantizer policy;
+
+  explicit packer_of(Quantizer of) : policy(std::move(of)) {}
+  void pack(std::span<const float> weights, std::span<std::byte> packed) const override { policy.pack(weights, packed); }
+  void unpack(std::span<const std::byte> packed, std::span<float> kept) const override { policy.unpack(packed, kept); }
+};
+
+}  // namespace detail
 
 /// Any quantizer, klens' own or a user's, as a value. Made from a policy (klens::int4{.group_size = 64}, your_quantizer{}) or
 /// from its name:
-///   int<2..8>[-signed|-asym]-<channel|g<columns>>[-s32], fp16, bf16, q4_0, q8_0
-/// Names are canonical: scheme(text).name() gives the same scheme again, and two schemes are equal when their names are.
-/// Copies share the policy, which stays as it was made.
+///   int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], f32, fp16, bf16, q4_0, q8_0
+/// where -f32 stores the scales in float32 instead of fp16. Two schemes are equal when their names are. Copies share the policy,
+/// which stays as it was made. For the stored form see packing.hpp.
 class scheme {
  public:
   template <class Quantizer>
-    requires(!std::same_as<Quantizer, scheme> && quantizer<Quantizer>)
-  scheme(Quantizer policy) : policy_{std::make_shared<const holder<Quantizer>>(std::move(policy))} {}  // NOLINT: implicit
+    requires(!std::same_as<Quantizer, scheme> && detail::meant_as_quantizer<Quantizer>)
+  scheme(Quantizer policy) {  // NOLINT: implicit
+    detail::expect_quantizer<Quantizer>();
+    if constexpr (quantizer<Quantizer>) hold(detail::run_time_form(std::move(policy)));
+  }
 
-  /// Throws argument_error for an unknown name; the message shows the nearest valid ones.
-  scheme(std::string_view name);                                       // NOLINT: implicit
-  scheme(const char* name) : scheme(std::string_view{name}) {}         // NOLINT: implicit
-  scheme(const std::string& name) : scheme(std::string_view{name}) {}  // NOLINT: implicit
+  /// Throws argument_error for an unknown name.
+  template <class Text>
+    requires(std::convertible_to<const Text&, std::string_view> && !detail::meant_as_quantizer<Text>)
+  scheme(const Text& name) {  // NOLINT: implicit. A template: who names no scheme compiles none
+    const auto found = [&](const auto& policy) { hold(policy); };
+    if (!detail::built_in_quantizers::find(std::string_view{name}, found)) refuse(std::string_view{name});
+  }
 
   [[nodiscard]] std::string name() const { return policy_->name(); }
+
+  /// Bits, group size, grid and so on.
+  [[nodiscard]] scheme_parts parts() const { return policy_->parts(); }
 
   /// Exact size when stored, in bytes.
   [[nodiscard]] std::size_t bytes(std::size_t columns) const { return policy_->bytes(columns); }
@@ -47,145 +72,76 @@ class scheme {
   [[nodiscard]] bool stores(std::size_t columns) const { return policy_->stores(columns); }
 
   /// Writes what storage would give back of one row into `kept`, which may be the row itself. Throws what the policy throws.
-  weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
-    return policy_->round_trip(weights, kept, streaming);
-  }
-
-  /// Whether there is a stored form; pack and unpack throw argument_error where not.
-  [[nodiscard]] bool can_pack() const noexcept { return policy_->can_pack(); }
-  void pack(std::span<const float> weights, std::span<std::byte> packed) const { policy_->pack(weights, packed); }
-  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
-    policy_->unpack(packed, kept, streaming);
+  weight_error round_trip(std::span<const float> weights, std::span<float> kept) const {
+    return policy_->round_trip(weights, kept);
   }
 
   friend bool operator==(const scheme& a, const scheme& b) { return a.policy_ == b.policy_ || a.name() == b.name(); }
 
  private:
+  friend class packer;
+
   struct any_policy {
     virtual ~any_policy() = default;
     [[nodiscard]] virtual std::string name() const = 0;
+    [[nodiscard]] virtual scheme_parts parts() const = 0;
     [[nodiscard]] virtual std::size_t bytes(std::size_t columns) const = 0;
     [[nodiscard]] virtual bool stores(std::size_t columns) const = 0;
-    virtual weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming) const = 0;
-    [[nodiscard]] virtual bool can_pack() const noexcept = 0;
-    virtual void pack(std::span<const float> weights, std::span<std::byte> packed) const = 0;
-    virtual void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming) const = 0;
+    virtual weight_error round_trip(std::span<const float> weights, std::span<float> kept) const = 0;
+    [[nodiscard]] virtual bool is_built_in() const noexcept = 0;
+    [[nodiscard]] virtual std::shared_ptr<const detail::any_packer> packer() const = 0;  // null where there is none
   };
 
   template <class Quantizer>
   struct holder final : any_policy {
+    static constexpr bool built_in = detail::built_in_quantizers::contains<Quantizer>;
     Quantizer policy;
 
     explicit holder(Quantizer of) : policy(std::move(of)) {}
     std::string name() const override { return policy.name(); }
     std::size_t bytes(std::size_t columns) const override { return policy.bytes(columns); }
-    bool can_pack() const noexcept override { return packing_quantizer<Quantizer>; }
+    bool is_built_in() const noexcept override { return built_in; }
 
+    scheme_parts parts() const override {
+      if constexpr (detail::has_parts<Quantizer>)
+        return policy.parts();
+      else
+        return {};
+    }
     bool stores(std::size_t columns) const override {
-      if constexpr (requires {
-                      { policy.stores(columns) } -> std::convertible_to<bool>;
-                    })
+      if constexpr (detail::has_stores<Quantizer>)
         return policy.stores(columns);
-      return true;
+      else
+        return true;
     }
-    weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming) const override {
-      return detail::round_trip_row(policy, weights, kept, streaming);
+    weight_error round_trip(std::span<const float> weights, std::span<float> kept) const override {
+      return detail::round_trip_row(policy, weights, kept);
     }
-    void pack(std::span<const float> weights, std::span<std::byte> packed) const override {
-      if constexpr (packing_quantizer<Quantizer>) return policy.pack(weights, packed);
-      throw argument_error{name() + " has no stored form: give it pack() and unpack()"};
-    }
-    void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming) const override {
-      if constexpr (packing_quantizer<Quantizer>) return detail::unpack_row(policy, packed, kept, streaming);
-      throw argument_error{name() + " has no stored form: give it pack() and unpack()"};
+    std::shared_ptr<const detail::any_packer> packer() const override {  // built-in ones: packing.hpp finds them by name
+      if constexpr (packing_quantizer<Quantizer> && !built_in)
+        return std::make_shared<const detail::packer_of<Quantizer>>(policy);
+      else
+        return nullptr;
     }
   };
+
+  template <class Quantizer>
+  void hold(Quantizer policy) {
+    policy_ = std::make_shared<const holder<Quantizer>>(std::move(policy));
+  }
+
+  [[noreturn]] static void refuse(std::string_view name) {
+    throw argument_error{"unknown scheme " + detail::name_text(name) + "; a scheme is " +
+                         detail::built_in_quantizers::grammar()};
+  }
 
   std::shared_ptr<const any_policy> policy_;
 };
 
-namespace detail {
-
-inline constexpr const char* scheme_grammar =
-    "int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-s32] (int4-g64, int8-channel, int4-asym-g128), fp16, bf16, q4_0, q8_0";
-
-/// Takes `prefix` off the front of `text` and says whether it was there.
-[[nodiscard]] inline bool take(std::string_view& text, std::string_view prefix) noexcept {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-/// The scheme of that name, if it is one.
-[[nodiscard]] inline std::optional<scheme> find_scheme(std::string_view name) {
-  if (name == fp16::name()) return fp16{};
-  if (name == bf16::name()) return bf16{};
-  if (name == q4_0::name()) return q4_0{};
-  if (name == q8_0::name()) return q8_0{};
-  if (!take(name, "int") || name.empty() || name[0] < '2' || name[0] > '8') return std::nullopt;
-  const int bits = name[0] - '0';
-  name.remove_prefix(1);
-  const grid where = take(name, "-signed") ? grid::signed_ : take(name, "-asym") ? grid::asym : grid::absmax;
-  std::size_t group_size = 0;
-  if (!take(name, "-channel")) {
-    if (!take(name, "-g")) return std::nullopt;
-    if (name.starts_with('0')) return std::nullopt;  // neither an empty group nor a second spelling of the same
-    const auto number = std::from_chars(name.data(), name.data() + name.size(), group_size);
-    if (number.ec != std::errc{}) return std::nullopt;
-    name.remove_prefix(static_cast<std::size_t>(number.ptr - name.data()));
-  }
-  const scale_kind scale = take(name, "-s32") ? scale_kind::f32 : scale_kind::f16;
-  if (!name.empty()) return std::nullopt;
-  if (where == grid::signed_) return integer_rows<grid::signed_>{bits, group_size, scale};
-  if (where == grid::asym) return integer_rows<grid::asym>{bits, group_size, scale};
-  return integer_rows<grid::absmax>{bits, group_size, scale};
-}
-
-/// Single-character edits from one text to the other.
-[[nodiscard]] inline std::size_t edit_distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> row(to.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < to.size(); ++j)
-      diagonal = std::exchange(row[j + 1], std::min({row[j] + 1, row[j + 1] + 1, diagonal + (from[i] != to[j])}));
-  }
-  return row.back();
-}
-
-/// The valid name that looks most like `text`.
-[[nodiscard, gnu::cold]] inline std::string nearest_scheme_name(std::string text) {
-  text.resize(std::min<std::size_t>(text.size(), 40));
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  std::string group;  // the number behind the last 'g', where that makes a group
-  for (std::size_t i = text.rfind('g') + 1; i != 0 && i < text.size() && '0' <= text[i] && text[i] <= '9'; ++i)
-    group += text[i];
-  if (!find_scheme("int4-g" + group)) group = "64";
-  std::vector<std::string> names{fp16::name(), bf16::name(), q4_0::name(), q8_0::name()};
-  for (const char* bits : {"4", "8", "2", "3", "5", "6", "7"})
-    for (const char* kind : {"", "-signed", "-asym"})
-      for (const std::string& columns : {std::string{"-channel"}, "-g" + group})
-        for (const char* scale : {"", "-s32"}) names.push_back(std::string{"int"} + bits + kind + columns + scale);
-  if (const std::size_t at = text.find("-sym"); at != std::string::npos) text.replace(at, 4, "-signed");
-  const auto distance = [&](const std::string& name) { return name.starts_with(text) ? 0 : edit_distance(text, name); };
-  return *std::min_element(names.begin(), names.end(),
-                           [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
-}
-
-}  // namespace detail
-
-inline scheme::scheme(std::string_view name) {
-  const auto found = detail::find_scheme(name);
-  if (!found)
-    throw argument_error{"unknown scheme " + detail::name_text(name) + "; did you mean " +
-                         detail::nearest_scheme_name(std::string{name}) + "? A scheme is " + detail::scheme_grammar};
-  policy_ = found->policy_;
-}
-
 /// Schemes from a list such as "int4-channel,int8-channel", in that order. Throws argument_error for a list without a name, an
 /// unknown name and a scheme that is named twice.
-[[nodiscard]] inline std::vector<scheme> parse_schemes(std::string_view list) {
+[[nodiscard]] std::vector<scheme> parse_schemes(const std::convertible_to<std::string_view> auto& text) {
+  const std::string_view list{text};
   std::vector<scheme> schemes;
   for (std::size_t begin = 0; begin <= list.size();) {
     const std::size_t end = std::min(list.find(',', begin), list.size());

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <klens/detail/simd.hpp>
+#include <klens/quant/detail/integer_rows.hpp>
 #include <type_traits>
 
 namespace klens::detail {
@@ -42,11 +42,6 @@ template <int Bits, int Period = 8>
   }
 }
 
-/// Bytes of a stream of `count` codes, padded to a whole byte.
-[[nodiscard]] constexpr std::size_t stream_bytes(std::size_t count, std::size_t bits) noexcept {
-  return (count * bits + 7) / 8;
-}
-
 /// Codes on their way are bytes.
 inline constexpr std::size_t codes_at_once = 512;
 
@@ -54,7 +49,6 @@ inline constexpr std::size_t codes_at_once = 512;
 /// are few, and the code is much: copies of it in every caller would cost compile time for nothing.
 template <int Bits>
 [[gnu::noinline]] void join_all(const std::uint8_t* codes, std::size_t count, std::byte* to) noexcept {
-  for (std::size_t line = 0; line < count / 8 * Bits; line += 64) prefetch(to + line, 4096);
   if constexpr (Bits == 4) {  // two codes are a byte
     for (std::size_t i = 0; i < count / 2; ++i) {
       std::uint16_t pair = 0;
@@ -72,7 +66,6 @@ template <int Bits>
 }
 template <int Bits>
 [[gnu::noinline]] void split_all(const std::byte* from, std::size_t count, std::uint8_t* codes) noexcept {
-  for (std::size_t line = 0; line < count / 8 * Bits; line += 64) prefetch(from + line, 4096);
   if constexpr (Bits == 4) {
     for (std::size_t i = 0; i < count / 2; ++i) {
       const auto pair = std::to_integer<unsigned>(from[i]);

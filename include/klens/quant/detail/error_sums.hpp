@@ -32,13 +32,12 @@ inline void for_blocks(const float* row, std::size_t size, const Body& body) {
   }
 }
 
-/// How many bytes ahead loops over weights ask for memory, by measurement: far ahead for the second cache, near for the first,
-/// where round trips want what they will write.
-inline constexpr std::size_t far_ahead = 16384, near_ahead = 2048;
+/// How many bytes ahead the loops ask for weights. Without it matrices that come from memory take a third longer.
+inline constexpr std::size_t far_ahead = 16384;
 
-/// Carries out round trips and adds up what they change, in the same sweep. Float lanes, emptied into doubles every 128
-/// vectors: relative error below 2e-5, and 1e-38 for each weight. Groups whose squares leave the range of float are `wide`: they
-/// go through doubles, one by one.
+/// Changes weights and adds up what that changes, in one pass. Sums are floats, added to doubles every 128 vectors: relative
+/// error below 2e-5, and 1e-38 for each weight. Groups whose squares leave the range of float are `wide`: their sums are
+/// doubles, one weight at a time.
 template <class Arch>
 class error_sums {
  public:
@@ -49,16 +48,13 @@ class error_sums {
     return xsimd::any((largest < integers(least) && largest != integers(0)) || largest > integers(most));
   }
 
-  /// kept = change(weights), for arrays of vectors; `kept` may be the weights themselves. Streaming: past the caches.
+  /// kept = change(weights), for arrays of vectors; `kept` may be the weights themselves.
   template <class Weights, class Change>
-  void sweep(Weights weights, float* kept, bool wide, bool streaming, const Change& change) {
+  void sweep(Weights weights, float* kept, bool wide, const Change& change) {
     constexpr std::size_t at_once = 128 * lanes<float, Arch>;
     for (std::size_t first = 0; first < weights.size(); first += at_once) {
       const std::size_t count = std::min(at_once, weights.size() - first);
-      if (streaming)
-        add<true>(&weights[first], kept + first, count, wide, change);
-      else
-        add<false>(&weights[first], kept + first, count, wide, change);
+      add(&weights[first], kept + first, count, wide, change);
       if ((pending_ += count) >= at_once) flush();
     }
   }
@@ -69,30 +65,23 @@ class error_sums {
   }
 
  private:
-  template <bool Streaming, class Change>
+  template <class Change>
   void add(const float* weights, float* kept, std::size_t count, bool wide, const Change& change) {
     using vector = batch<float, Arch>;
     vector energy(0.0f), squared_error(0.0f);  // of their own: they stay in registers
     for_blocks<Arch>(weights, count, [&](std::size_t i, const auto& before, std::size_t some) {
-      for (std::size_t line = 0; line < sizeof before; line += 64) {
-        prefetch(weights + i, far_ahead + line);
-        if (!Streaming) prefetch<cache::first>(kept + i, near_ahead + line);
-      }
+      for (std::size_t line = 0; line < sizeof before; line += 64) prefetch(weights + i, far_ahead + line);
       auto after = change(before);
+      for (vector& each : after) each = rounded(each);
+      if (wide) [[unlikely]]
+        total_ += one_by_one(before, after);
       for (std::size_t k = 0; k < before.size(); ++k) {
-        after[k] = rounded(after[k]);
-        const auto difference = after[k] - before[k];
-        if (wide) [[unlikely]] {
-          total_ += one_by_one(before[k], after[k]);
-        } else {
+        if (!wide) {
+          const vector difference = after[k] - before[k];
           energy = xsimd::fma(before[k], before[k], energy);
           squared_error = xsimd::fma(difference, difference, squared_error);
         }
-        float* const to = kept + i + k * vector::size;
-        if (Streaming && some >= vector::size)
-          stream(after[k], to);
-        else
-          store_first(after[k], to, std::min(some, +vector::size));
+        store_first(after[k], kept + i + k * vector::size, std::min(some, +vector::size));
       }
     });
     energy_ = energy_ + energy;
@@ -105,15 +94,18 @@ class error_sums {
     pending_ = 0;
   }
 
-  [[nodiscard, gnu::noinline, gnu::cold]] static weight_error one_by_one(batch<float, Arch> weights,
-                                                                         batch<float, Arch> kept) noexcept {
-    alignas(batch<float, Arch>) float before[lanes<float, Arch>], after[lanes<float, Arch>];
-    weights.store_aligned(before);
-    kept.store_aligned(after);
+  template <class Vectors>  // by value: see integer_codec::divided
+  [[nodiscard, gnu::noinline, gnu::cold]] static weight_error one_by_one(Vectors weights, Vectors kept) noexcept {
+    constexpr std::size_t count = lanes<float, Arch>;
     weight_error error;
-    for (std::size_t i = 0; i < lanes<float, Arch>; ++i) {
-      const double weight = before[i], change = after[i] - weight;
-      error += {weight * weight, change * change};
+    for (std::size_t k = 0; k < weights.size(); ++k) {
+      alignas(batch<float, Arch>) float before[count], after[count];
+      weights[k].store_aligned(before);
+      kept[k].store_aligned(after);
+      for (std::size_t i = 0; i < count; ++i) {
+        const double weight = before[i], change = after[i] - weight;
+        error += {weight * weight, change * change};
+      }
     }
     return error;
   }

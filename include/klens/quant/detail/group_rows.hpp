@@ -13,19 +13,25 @@
 
 namespace klens::detail {
 
-/// Calls body(first column, weights) for each group of a row; the last may be shorter. The usual short groups are spans of a
-/// fixed length, which turns the loops over them into straight lines.
-template <class Weight, class Body>
-inline void for_groups(std::span<Weight> row, std::size_t group_size, const Body& body) {
+template <std::size_t Size>
+using constant = std::integral_constant<std::size_t, Size>;
+
+/// Calls body(first column, weights) for each group of a row; the last may be shorter. Groups of a constant size, and of the
+/// usual sizes, are spans of a fixed length: compilers unroll the loops over them.
+template <class Weight, class Size, class Body>
+inline void for_groups(std::span<Weight> row, Size group_size, const Body& body) {
   std::size_t first = 0;
-  const auto those_of = [&]<std::size_t Size>(std::integral_constant<std::size_t, Size>) {
-    if (group_size != Size) return;
-    for (; first + Size <= row.size(); first += Size) body(first, std::span<Weight, Size>(row.data() + first, Size));
+  const auto whole_groups = [&]<std::size_t Fixed>(constant<Fixed>) {
+    for (; first + Fixed <= row.size(); first += Fixed) body(first, std::span<Weight, Fixed>(row.data() + first, Fixed));
   };
-  those_of(std::integral_constant<std::size_t, 32>{});
-  those_of(std::integral_constant<std::size_t, 64>{});
-  those_of(std::integral_constant<std::size_t, 128>{});
-  for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
+  if constexpr (std::is_same_v<Size, std::size_t>) {
+    if (group_size == 32) whole_groups(constant<32>{});
+    if (group_size == 64) whole_groups(constant<64>{});
+    if (group_size == 128) whole_groups(constant<128>{});
+    for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
+  } else {
+    whole_groups(group_size);
+  }
 }
 
 /// How far weights reach, lane by lane: the bits of the largest max(w, 0) and max(-w, 0); without Signs that of |w|, and 0. As
@@ -55,13 +61,12 @@ struct group_levels {
   float zero = 0;     ///< the code that means 0
 };
 
-/// Groups of a row that are measured together: what is done once a group then costs a part of a vector, and nobody waits for
-/// it.
+/// Up to 64 groups of a row. Their scales are computed together, one SIMD lane per group.
 struct group_tile {
   static constexpr std::size_t capacity = 64;
   static constexpr std::size_t columns = 4096;  // so that the weights are still in the first cache when they are coded
 
-  alignas(64) std::int32_t above[capacity] = {};  // an extent each, of a codec without sign the magnitude
+  alignas(64) std::int32_t above[capacity] = {};  // an extent each; without signs the magnitude
   alignas(64) std::int32_t below[capacity] = {};
   alignas(64) float divisor[capacity];  // group_levels
   alignas(64) float inverse[capacity];
@@ -72,10 +77,9 @@ struct group_tile {
   [[nodiscard]] group_levels levels(std::size_t g) const noexcept { return {divisor[g], inverse[g], scale[g], zero[g]}; }
 };
 
-/// Fills in above and below, for as many groups at a time as a vector has lanes. Returns the number of groups. Called once a
-/// tile, it is worth no copies of its code.
-template <class Arch, bool Signs>
-[[nodiscard, gnu::noinline, gnu::flatten]] std::size_t measure(std::span<const float> row, std::size_t group_size,
+/// Fills in above and below, for as many groups at a time as a vector has lanes. Returns the number of groups.
+template <class Arch, bool Signs, class Size>
+[[nodiscard, gnu::noinline, gnu::flatten]] std::size_t measure(std::span<const float> row, Size group_size,
                                                                group_tile& tile) noexcept {
   using integers = batch<std::int32_t, Arch>;
   std::size_t groups = 0;
@@ -101,7 +105,7 @@ template <class Arch, bool Signs>
 
 /// Checks the groups of a tile: sets `wide`, and returns whether all of them can be stored.
 template <class Arch>
-[[nodiscard]] bool check(group_tile& tile, std::size_t groups, float largest_scale) noexcept {
+[[nodiscard, gnu::noinline]] bool check(group_tile& tile, std::size_t groups, float largest_scale) noexcept {
   using integers = batch<std::int32_t, Arch>;
   const integers limit(std::bit_cast<std::int32_t>(largest_scale));
   bool storable = true, wide = false;
@@ -115,24 +119,24 @@ template <class Arch>
   return storable;
 }
 
-/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec says what groups are
-/// stored with:
-///   has_sign         whether it wants to know how far a group reaches above and below 0, or its magnitude only
-///   prepare<Arch>(tile, groups, row)
+/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec, integer_codec or gguf_codec,
+/// says what groups are stored with:
+///   rows             how rows are stored, with name(), largest_scale() and limit_text(), which says why and what to do
+///   has_sign()       whether it asks how far a group reaches above and below 0, or for its magnitude only
+///   prepare(tile, groups, weights)
 ///                    from above and below to the levels, for all groups of a tile at once (what is not there is 0)
-///   largest_scale()  what can be stored; limit_text() says why and what to do, name() who
-template <class Arch, class Codec, class Body>
-inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::span<const float> row, const Body& body) {
+template <class Arch, class Codec, class Size, class Body>
+inline void for_coded_groups(const Codec& codec, Size group_size, std::span<const float> row, const Body& body) {
   if (row.empty()) return;
-  group_size = std::min(group_size, row.size());
   const std::size_t at_once = group_size * std::clamp<std::size_t>(group_tile::columns / group_size, 1, group_tile::capacity);
   for (std::size_t start = 0; start < row.size(); start += at_once) {
     const auto part = row.subspan(start, std::min(at_once, row.size() - start));
     group_tile tile;
-    const std::size_t groups = measure<Arch, Codec::has_sign>(part, group_size, tile);
-    codec.template prepare<Arch>(tile, groups, part);
-    if (!check<Arch>(tile, groups, codec.largest_scale())) [[unlikely]]
-      refuse(codec, tile, part, group_size, start);
+    const std::size_t groups =
+        codec.has_sign() ? measure<Arch, true>(part, group_size, tile) : measure<Arch, false>(part, group_size, tile);
+    codec.prepare(tile, groups, part);
+    if (!check<Arch>(tile, groups, codec.rows.largest_scale())) [[unlikely]]
+      refuse_groups(codec.rows, tile.divisor, part, group_size, start);
     std::size_t g = 0;
     for_groups(part, group_size,
                [&](std::size_t first, auto weights) { body(start + first, weights, tile.levels(g++), tile.wide); });
@@ -142,49 +146,18 @@ inline void for_coded_groups(const Codec& codec, std::size_t group_size, std::sp
 /// The round trip of a row; `kept` may be the row itself. The codec also has
 ///   encode(weights, levels)   a vector of weights to codes
 ///   decode(codes, levels)     and on to the values that are kept, rounded()
-template <class Arch, class Codec>
-[[gnu::flatten]] weight_error round_trip_groups(const Codec& codec, std::size_t group_size, std::span<const float> row,
-                                                std::span<float> kept, bool streaming) {
-  streaming = streaming && can_stream<Arch>(kept.data(), group_size);
+template <class Arch, class Codec, class Size>
+[[gnu::flatten]] weight_error round_trip_groups(const Codec& codec, Size group_size, std::span<const float> row,
+                                                std::span<float> kept) {
   error_sums<Arch> sums;
-  for_coded_groups<Arch>(codec, group_size, row, [&](std::size_t first, auto weights, group_levels levels, bool wide) {
-    sums.sweep(weights, &kept[first], wide, streaming, [&](const auto& some) {
+  for_coded_groups<Arch>(codec, group_size, row, [&](std::size_t first, auto weights, const group_levels& levels, bool wide) {
+    sums.sweep(weights, &kept[first], wide, [&](const auto& some) {
       auto coded = codec.encode(some, levels);
       for (auto& each : coded) each = codec.decode(each, levels);
       return coded;
     });
   });
   return sums.total();
-}
-
-/// The codes of one group to a stream, and from it the kept values. to_stored and from_stored are a codec's codes to and from
-/// the unsigned numbers that are stored.
-template <class Arch, class Codec, class Weights, class Writer>
-inline void write_codes(Codec codec, const group_levels& levels, Weights weights, Writer& stream) {
-  for (std::size_t first = 0; first < weights.size(); first += 64) {
-    const std::size_t count = std::min<std::size_t>(64, weights.size() - first);
-    std::uint8_t* const codes = stream.append(count);
-    for_blocks<Arch>(&weights[first], count, [&](std::size_t i, const auto& some, std::size_t) {
-      for (std::size_t line = 0; line < sizeof some; line += 64) prefetch(&weights[first + i], far_ahead + line);
-      const auto coded = codec.encode(some, levels);
-      for (std::size_t k = 0; k < some.size(); ++k)
-        store_bytes(codec.to_stored(coded[k], levels), codes + i + k * lanes<float, Arch>);
-    });
-  }
-}
-template <class Arch, class Codec, class Kept, class Reader>
-inline void read_codes(Codec codec, const group_levels& levels, Reader& from, Kept kept, bool streaming) {
-  for (std::size_t first = 0; first < kept.size(); first += 64) {
-    const std::size_t count = std::min<std::size_t>(64, kept.size() - first);
-    const std::uint8_t* const codes = from.take(count);
-    for_vectors<Arch>(count, [&](std::size_t i, std::size_t some) {
-      float* const to = &kept[first + i];
-      const auto values = codec.decode(codec.from_stored(load_bytes<Arch>(codes + i), levels), levels);
-      if (streaming) return stream(values, to);
-      prefetch(to, far_ahead);
-      store_first(values, to, some);
-    });
-  }
 }
 
 }  // namespace klens::detail

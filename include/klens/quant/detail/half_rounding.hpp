@@ -6,7 +6,6 @@
 namespace klens::detail {
 
 inline constexpr std::int32_t magnitude_bits = 0x7fffffff;
-inline constexpr float largest_fp16_scale = 65519.996f;  // the last float that does not round to infinity
 
 /// Floats with `Dropped` fewer bits: to the nearest, halves to even. Magnitudes that overflow become garbage.
 template <int Dropped, class Arch>

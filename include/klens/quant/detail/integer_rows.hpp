@@ -1,89 +1,90 @@
 #pragma once
 
-#include <algorithm>
+#include <charconv>
 #include <cstddef>
-#include <cstdint>
-#include <klens/quant/detail/bit_packing.hpp>
-#include <klens/quant/detail/integer_codec.hpp>
 #include <klens/quant/detail/row_checks.hpp>
-#include <klens/quant/detail/stored_scale.hpp>
-#include <klens/quant/grid.hpp>
-#include <klens/quant/quantizer.hpp>
-#include <numeric>
-#include <span>
+#include <klens/quant/scheme_parts.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace klens::detail {
 
-/// Stored rows of klens::integer. They know the number of bits at run time only: one piece of code serves all.
-template <class Arch, grid Grid>
-[[gnu::flatten]] void pack_groups(const integer_codec<Grid>& codec, std::size_t group_size, std::span<const float> weights,
-                                  std::byte* packed) {
-  const std::size_t groups = weights.empty() ? 0 : (weights.size() - 1) / group_size + 1;
-  const scale_kind kind = codec.stored_as;
-  code_writer codes{packed, codec.bits};
-  std::byte* scales = packed + stream_bytes(weights.size(), codec.bits);
-  code_writer zero_points{scales + groups * scale_size(kind), codec.bits};
-  for_coded_groups<Arch>(codec, group_size, weights, [&](std::size_t, auto group, const group_levels& levels, bool) {
-    write_codes<Arch>(codec, levels, group, codes);
-    if constexpr (Grid == grid::asym) *zero_points.append(1) = static_cast<std::uint8_t>(levels.zero);
-    store_scale(levels.scale, kind, scales);
-    scales += scale_size(kind);
-  });
-  codes.finish();
-  zero_points.finish();
+/// Bytes of a stream of `count` codes, padded to a whole byte.
+[[nodiscard]] constexpr std::size_t stream_bytes(std::size_t count, std::size_t bits) noexcept {
+  return (count * bits + 7) / 8;
 }
 
-template <class Arch, grid Grid>
-[[gnu::flatten]] void unpack_groups(const integer_codec<Grid>& codec, std::size_t group_size, const std::byte* packed,
-                                    std::span<float> kept, bool streaming) {
-  streaming = streaming && can_stream<Arch>(kept.data(), std::gcd(group_size, kept.size()));
-  const std::size_t groups = kept.empty() ? 0 : (kept.size() - 1) / group_size + 1;
-  const scale_kind kind = codec.stored_as;
-  code_reader codes{packed, kept.size(), codec.bits};
-  const std::byte* scales = packed + stream_bytes(kept.size(), codec.bits);
-  code_reader zero_points{scales + groups * scale_size(kind), groups, codec.bits};
-  for_groups(kept, group_size, [&](std::size_t, auto group) {
-    group_levels levels{.scale = load_scale(kind, scales)};
-    scales += scale_size(kind);
-    if constexpr (Grid == grid::asym) levels.zero = static_cast<float>(*zero_points.take(1));
-    read_codes<Arch>(codec, levels, codes, group, streaming);
-  });
-}
+[[nodiscard]] constexpr std::size_t scale_size(scale_kind scale) noexcept { return scale == scale_kind::f16 ? 2 : 4; }
 
-/// klens::integer with the number of bits as a run-time value, for schemes that are known by their name.
-template <grid Grid>
+/// How klens::integer stores rows, with all of it as run-time values: one set of loops serves every scheme of integers.
 struct integer_rows {
-  int bits;
-  std::size_t group_size;
-  scale_kind scale;
+  int bits = 0;
+  klens::grid grid = grid::absmax;
+  std::size_t group_size = 0;  // 0: the whole row
+  scale_kind scale = scale_kind::f16;
 
-  [[nodiscard]] std::string name() const { return codec().name(); }
+  static constexpr const char* grammar =
+      "int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-f32] (int4-g64, int8-channel, int4-asym-g128)";
+
+  /// The integers of that name, if it is one. Names of klens 0.1 end in -s32 in place of -f32.
+  [[nodiscard]] static std::optional<integer_rows> from_name(std::string_view name) {
+    const auto take = [&](std::string_view prefix) {
+      const bool is_there = name.starts_with(prefix);
+      if (is_there) name.remove_prefix(prefix.size());
+      return is_there;
+    };
+    if (!take("int") || name.empty() || name[0] < '2' || name[0] > '8') return std::nullopt;
+    integer_rows rows{.bits = name[0] - '0'};
+    name.remove_prefix(1);
+    rows.grid = take("-signed") ? grid::signed_ : take("-asym") ? grid::asym : grid::absmax;
+    if (!take("-channel")) {
+      if (!take("-g") || name.starts_with('0')) return std::nullopt;  // no group is empty, no size has two spellings
+      const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), rows.group_size);
+      if (error != std::errc{}) return std::nullopt;
+      name.remove_prefix(static_cast<std::size_t>(end - name.data()));
+    }
+    if (take("-f32") || take("-s32")) rows.scale = scale_kind::f32;
+    return name.empty() ? std::optional{rows} : std::nullopt;
+  }
+
+  [[nodiscard]] std::string name() const {
+    const char* const kind = grid == grid::absmax ? "" : grid == grid::signed_ ? "-signed" : "-asym";
+    return "int" + std::to_string(bits) + kind + (group_size == 0 ? "-channel" : "-g" + std::to_string(group_size)) +
+           (scale == scale_kind::f32 ? "-f32" : "");
+  }
+
+  [[nodiscard]] scheme_parts parts() const noexcept { return {scheme_family::integer, bits, group_size, grid, scale}; }
+
+  /// The size of a group in a row of that many columns, and how many there are.
+  [[nodiscard]] std::size_t group_of(std::size_t columns) const noexcept { return group_size == 0 ? columns : group_size; }
+  [[nodiscard]] std::size_t groups(std::size_t columns) const noexcept {
+    return columns == 0 ? 0 : (columns - 1) / group_of(columns) + 1;
+  }
 
   [[nodiscard]] std::size_t bytes(std::size_t columns) const noexcept {
-    const std::size_t groups = columns == 0 ? 0 : (columns - 1) / group_of(columns) + 1, b = static_cast<std::size_t>(bits);
-    return stream_bytes(columns, b) + groups * scale_size(scale) + (Grid == grid::asym ? stream_bytes(groups, b) : 0);
+    const auto b = static_cast<std::size_t>(bits);
+    return stream_bytes(columns, b) + groups(columns) * scale_size(scale) +
+           (grid == grid::asym ? stream_bytes(groups(columns), b) : 0);
   }
 
-  template <class Arch = best_arch>
-  weight_error round_trip(std::span<const float> weights, std::span<float> kept, bool streaming = false) const {
-    expect_length(*this, "kept", kept.size(), weights.size());
-    return round_trip_groups<Arch>(codec(), group_of(weights.size()), weights, kept, streaming);
+  [[nodiscard]] bool is_asym() const noexcept { return grid == grid::asym; }
+  [[nodiscard]] int half_range() const noexcept { return 1 << (bits - 1); }
+  [[nodiscard]] int lowest() const noexcept {
+    return grid == grid::asym ? 0 : grid == grid::signed_ ? -half_range() : 1 - half_range();
   }
-  template <class Arch = best_arch>
-  void pack(std::span<const float> weights, std::span<std::byte> packed) const {
-    expect_length(*this, "packed", packed.size(), bytes(weights.size()));
-    pack_groups<Arch>(codec(), group_of(weights.size()), weights, packed.data());
-  }
-  template <class Arch = best_arch>
-  void unpack(std::span<const std::byte> packed, std::span<float> kept, bool streaming = false) const {
-    expect_length(*this, "packed", packed.size(), bytes(kept.size()));
-    unpack_groups<Arch>(codec(), group_of(kept.size()), packed.data(), kept, streaming);
-  }
+  [[nodiscard]] int highest() const noexcept { return grid == grid::asym ? 2 * half_range() - 1 : half_range() - 1; }
 
- private:
-  [[nodiscard]] std::size_t group_of(std::size_t columns) const noexcept { return group_size == 0 ? columns : group_size; }
-  [[nodiscard]] integer_codec<Grid> codec() const noexcept { return {bits, group_size, scale}; }
+  /// How many steps of a scale make up what it is stretched over.
+  [[nodiscard]] int steps() const noexcept { return grid == grid::signed_ ? half_range() : highest(); }
+
+  [[nodiscard]] float largest_scale() const noexcept {
+    return scale == scale_kind::f16 ? largest_fp16_scale : 0x1.fffffp127f / static_cast<float>(steps());
+  }
+  [[nodiscard]] std::string limit_text() const {
+    return scale == scale_kind::f16 ? "and fp16 ends at 65504; store it in float: " + name() + "-f32"
+                                    : "with which kept weights could leave the range of float; use bf16";
+  }
 };
 
 }  // namespace klens::detail

@@ -11,15 +11,10 @@ namespace klens::detail {
 
 /// The round trip of a row under any quantizer. One that does not return its weight_error costs a second sweep.
 template <quantizer Quantizer>
-weight_error round_trip_row(const Quantizer& policy, std::span<const float> weights, std::span<float> kept,
-                            bool streaming = false) {
+weight_error round_trip_row(const Quantizer& policy, std::span<const float> weights, std::span<float> kept) {
   if constexpr (requires {
-                  { policy.round_trip(weights, kept, streaming) } -> std::same_as<weight_error>;
+                  { policy.round_trip(weights, kept) } -> std::same_as<weight_error>;
                 }) {
-    return policy.round_trip(weights, kept, streaming);
-  } else if constexpr (requires {
-                         { policy.round_trip(weights, kept) } -> std::same_as<weight_error>;
-                       }) {
     return policy.round_trip(weights, kept);
   } else {
     expect_length(policy, "kept", kept.size(), weights.size());
@@ -32,15 +27,6 @@ weight_error round_trip_row(const Quantizer& policy, std::span<const float> weig
     }
     return error;
   }
-}
-
-/// Unpacks a row, around the caches where that is wanted and the quantizer can.
-template <packing_quantizer Quantizer>
-void unpack_row(const Quantizer& policy, std::span<const std::byte> packed, std::span<float> kept, bool streaming) {
-  if constexpr (requires { policy.unpack(packed, kept, streaming); })
-    policy.unpack(packed, kept, streaming);
-  else
-    policy.unpack(packed, kept);
 }
 
 }  // namespace klens::detail

@@ -9,7 +9,9 @@
 
 namespace klens::detail {
 
-// What throws is not inlined: kernels are flattened, and texts in each of them would be most of their code.
+inline constexpr float largest_fp16_scale = 65519.996f;  // the last float that does not round to infinity
+
+// What throws is not inlined: the loops are flattened, and the texts would be most of their code.
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void refuse_length(const std::string& scheme, const char* what, std::size_t is,
                                                                  std::size_t needed) {
@@ -30,20 +32,19 @@ void expect_length(const Scheme& scheme, const char* what, std::size_t is, std::
                       why};
 }
 
-/// Throws for the first group of `part`, which begins in column `start`, that cannot be stored.
-template <class Codec, class Tile>
-[[noreturn, gnu::noinline, gnu::cold]] void refuse(const Codec& codec, const Tile& tile, std::span<const float> part,
-                                                   std::size_t group_size, std::size_t start) {
+/// Throws for the first group of `part`, which begins in column `start`, whose scale cannot be stored.
+template <class Rows>
+[[noreturn, gnu::noinline, gnu::cold]] void refuse_groups(const Rows& rows, const float* scale, std::span<const float> part,
+                                                          std::size_t group_size, std::size_t start) {
   std::size_t first = 0;
-  const float* scale = tile.divisor;
-  for (; std::abs(*scale) <= codec.largest_scale(); ++scale) first += group_size;
+  for (; std::abs(*scale) <= rows.largest_scale(); ++scale) first += group_size;
   const auto weights = part.subspan(first, std::min(group_size, part.size() - first));
   first += start;
   for (std::size_t i = 0; i < weights.size(); ++i)
-    if (!std::isfinite(weights[i])) refuse_weight(codec.name(), weights[i], first + i, "only finite weights can be stored");
-  throw numeric_error{std::string{codec.name()} + ": columns " + std::to_string(first) + " to " +
+    if (!std::isfinite(weights[i])) refuse_weight(rows.name(), weights[i], first + i, "only finite weights can be stored");
+  throw numeric_error{std::string{rows.name()} + ": columns " + std::to_string(first) + " to " +
                       std::to_string(first + weights.size() - 1) + " need a scale of " + std::to_string(*scale) + ", " +
-                      codec.limit_text()};
+                      rows.limit_text()};
 }
 
 }  // namespace klens::detail
