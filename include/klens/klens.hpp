@@ -18,6 +18,7 @@
 #include <klens/metric/measure.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/metric/metrics.hpp>
+#include <klens/metric/rows.hpp>
 #include <klens/metric/totals.hpp>
 #include <klens/quant/float16.hpp>
 #include <klens/quant/gguf.hpp>
@@ -26,6 +27,7 @@
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/lists.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/merge.hpp>
 #include <klens/rank/rank_layers.hpp>

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,6 +24,9 @@ namespace klens {
   if (name.ends_with(suffix)) name.remove_suffix(suffix.size());
   return std::string{name.substr(name.rfind('.') + 1)};  // npos + 1 is 0: a name without dots is its own kind
 }
+
+/// What 16 bits are that an engine keeps as std::uint16_t.
+enum class weight_bits { as_fp16, as_bf16 };
 
 /// A weight matrix [out x in] that is quantized as one. It does not own its weights: it views float, fp16 or bf16 memory of the
 /// engine's (row-major; rows may lie further apart than their length), or reaches them through a pair of callables.
@@ -36,9 +42,44 @@ class layer {
   std::string note;             ///< printed beside it, e.g. that the weights are tied
   std::string restore_failure;  ///< why its weights could not be put back as they were; empty: they are as they were
 
-  layer(std::string of_name, matrix_ref<float> weights) : layer{std::move(of_name), weights, memory::floats} {}
-  layer(std::string of_name, matrix_ref<half> weights) : layer{std::move(of_name), weights, memory::halves} {}
-  layer(std::string of_name, matrix_ref<bfloat16> weights) : layer{std::move(of_name), weights, memory::bfloats} {}
+  /// A view of a row-major matrix of float, half or bfloat16, or of a Map, Ref or block of rows of one:
+  ///   klens::layer{"up.weight", up}, klens::layer{"qkv.weight[q]", qkv.topRows(64)}
+  template <class Weights>
+    requires(std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<Weights>>, std::remove_cvref_t<Weights>>)
+  layer(std::string of_name, Weights&& weights) : layer{std::move(of_name), view_of(weights), seen{}} {
+    static_assert(std::is_lvalue_reference_v<Weights> || !is_plain<std::remove_cvref_t<Weights>>,
+                  "klens: a layer does not keep its weights, and this matrix is gone after the statement; give the layer the "
+                  "engine's own matrix");
+  }
+
+  /// A view of the engine's memory: rows x columns weights, row by row. `stride` counts weights from one row to the next; 0: rows
+  /// follow one another.
+  layer(std::string of_name, float* weights, std::size_t rows, std::size_t columns, std::size_t stride = 0)
+      : layer{std::move(of_name), memory::floats, weights, rows, columns, stride} {}
+  layer(std::string of_name, half* weights, std::size_t rows, std::size_t columns, std::size_t stride = 0)
+      : layer{std::move(of_name), memory::halves, weights, rows, columns, stride} {}
+  layer(std::string of_name, bfloat16* weights, std::size_t rows, std::size_t columns, std::size_t stride = 0)
+      : layer{std::move(of_name), memory::bfloats, weights, rows, columns, stride} {}
+  /// The same for engines that keep fp16 or bf16 as bits: klens::layer{"w", bits, klens::weight_bits::as_fp16, 64, 64}.
+  layer(std::string of_name, std::uint16_t* weights, weight_bits are, std::size_t rows, std::size_t columns,
+        std::size_t stride = 0)
+      : layer{std::move(of_name),
+              are == weight_bits::as_fp16 ? memory::halves : memory::bfloats,
+              weights,
+              rows,
+              columns,
+              stride} {}
+
+  template <class Scalar, class... Shape>
+    requires(!std::is_same_v<Scalar, float> && !std::is_same_v<Scalar, half> && !std::is_same_v<Scalar, bfloat16>)
+  layer(std::string, Scalar*, std::size_t, Shape...) {
+    static_assert(!std::is_same_v<Scalar, std::uint16_t>,
+                  "klens: say what these 16 bits are: klens::layer{name, pointer, klens::weight_bits::as_fp16 or as_bf16, "
+                  "rows, columns}");
+    static_assert(std::is_same_v<Scalar, std::uint16_t>,
+                  "klens: a layer views float, klens::half (fp16), klens::bfloat16 or uint16_t weights that it can write; for "
+                  "others, and for const ones, give a pair of load and store callables");
+  }
 
   /// For engines that keep their weights otherwise. `load` fills a [rows x columns] matrix; `store` puts one back, must be its
   /// exact inverse (what was loaded and stored again leaves the engine as it was) and should not throw when restoring.
@@ -59,6 +100,7 @@ class layer {
   [[nodiscard]] matrix<float> load() const {
     matrix<float> weights(rows_, columns_);
     if (memory_ == memory::callables) {
+      weights.setConstant(std::numeric_limits<float>::quiet_NaN());  // so that what load leaves out is seen
       callables_->load(weights);
     } else {
       for (std::size_t r = 0; r < rows_; ++r) visit_row(r, [&](auto source) { copy_row(source, klens::row(weights, r)); });
@@ -109,16 +151,61 @@ class layer {
     store_function store;
   };
 
+  struct seen {};
+
+  template <class T>
+  static constexpr bool is_plain = std::is_base_of_v<Eigen::PlainObjectBase<T>, T>;
+
   template <class Weights>
-  layer(std::string of_name, Weights& weights, memory kept_as)
+  static auto view_of(Weights& weights) {
+    using plain = std::remove_cv_t<Weights>;
+    using scalar = typename plain::Scalar;
+    constexpr bool known = std::is_same_v<scalar, float> || std::is_same_v<scalar, half> || std::is_same_v<scalar, bfloat16>;
+    constexpr bool direct = (plain::Flags & Eigen::DirectAccessBit) != 0;
+    constexpr bool writes = direct && (plain::Flags & Eigen::LvalueBit) != 0 && !(std::is_const_v<Weights> && is_plain<plain>);
+    constexpr bool rows_in_one = plain::IsRowMajor;
+    static_assert(known,
+                  "klens: a layer views float, klens::half or klens::bfloat16 weights; for others give a pair of load and "
+                  "store callables");
+    static_assert(writes,
+                  "klens: a layer views weights that it can write: a matrix, Map or Ref that is not const, no expression");
+    static_assert(rows_in_one,
+                  "klens: these weights are column-major, as Eigen's matrices are by default. A layer needs rows one "
+                  "after the other: keep them in a klens::matrix<float> (row-major), or give a pair of load and "
+                  "store callables");
+    if constexpr (known && writes && rows_in_one && is_plain<plain>) {
+      return matrix_ref<scalar>{weights};
+    } else if constexpr (known && writes && rows_in_one) {
+      plain view = weights;  // a const view writes as well
+      return matrix_ref<scalar>{view};
+    } else {
+      return matrix_ref<float>{Eigen::Map<matrix<float>>{nullptr, 0, 0}};  // a static_assert has stopped the compiler
+    }
+  }
+  template <class Scalar>
+  layer(std::string of_name, matrix_ref<Scalar> weights, seen)
+      : layer{std::move(of_name),
+              std::is_same_v<Scalar, float>  ? memory::floats
+              : std::is_same_v<Scalar, half> ? memory::halves
+                                             : memory::bfloats,
+              weights.data(),
+              static_cast<std::size_t>(weights.rows()),
+              static_cast<std::size_t>(weights.cols()),
+              static_cast<std::size_t>(weights.outerStride())} {}
+
+  layer(std::string of_name, memory kept_as, void* weights, std::size_t rows, std::size_t columns, std::size_t stride)
       : name{std::move(of_name)},
         kind{kind_of(name)},
-        rows_{static_cast<std::size_t>(weights.rows())},
-        columns_{static_cast<std::size_t>(weights.cols())},
+        rows_{rows},
+        columns_{columns},
         memory_{kept_as},
-        data_{weights.data()},
-        stride_{weights.outerStride()} {
+        data_{weights},
+        stride_{static_cast<Eigen::Index>(stride == 0 ? columns : stride)} {
     expect_weights();
+    if (data_ == nullptr) throw argument_error{name + ": its weights are at a null pointer"};
+    if (rows_ > 1 && stride_ < static_cast<Eigen::Index>(columns_))
+      throw shape_error{name + ": rows of " + std::to_string(columns_) + " weights cannot lie " + std::to_string(stride) +
+                        " apart; the stride counts weights from one row to the next"};
   }
 
   void expect_weights() const {

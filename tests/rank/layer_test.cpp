@@ -92,3 +92,34 @@ TEST_CASE("layer: one without weights is refused") {
   CHECK_THROWS_WITH_AS((klens::layer{"w", nothing}), "w: a layer needs at least one weight, its shape is 0x4",
                        klens::shape_error);
 }
+
+TEST_CASE("layer: views of every kind, const handles of writable memory among them") {
+  klens::matrix<float> memory{{1, 2}, {3, 4}};
+  const klens::matrix_ref<float> ref = memory;
+  const Eigen::Map<klens::matrix<float>> map{memory.data(), 2, 2};
+  for (klens::layer of : {klens::layer{"w", ref}, klens::layer{"w", map}, klens::layer{"w", memory.topRows(2)}}) {
+    of.floats()(1, 0) += 1;
+    CHECK(of.holds(memory));
+  }
+  CHECK(memory(1, 0) == 6);
+}
+
+TEST_CASE("layer: plain pointers to float, fp16 and bf16, with a stride, and 16 bits that are said to be either") {
+  float floats[] = {1, 2, 99, 3, 4, 99};
+  klens::layer of_floats{"w", floats, 2, 2, 3};
+  CHECK(of_floats.load() == klens::matrix<float>{{1, 2}, {3, 4}});
+  of_floats.store(klens::matrix<float>{{5, 6}, {7, 8}});
+  CHECK(floats[2] == 99);
+  CHECK(floats[3] == 7);
+
+  klens::half halves[] = {klens::half(1.5f), klens::half(-2.0f)};
+  CHECK(klens::layer{"w", halves, 1, 2}.load() == klens::matrix<float>{{1.5f, -2.0f}});
+  klens::bfloat16 bfloats[] = {klens::bfloat16(1.5f), klens::bfloat16(-2.0f)};
+  CHECK(klens::layer{"w", bfloats, 2, 1}.load() == klens::matrix<float>{{1.5f}, {-2.0f}});
+  std::uint16_t as_fp16[] = {0x3e00, 0xc000}, as_bf16[] = {0x3fc0, 0xc000};
+  CHECK(klens::layer{"w", as_fp16, klens::weight_bits::as_fp16, 1, 2}.load() == klens::matrix<float>{{1.5f, -2.0f}});
+  CHECK(klens::layer{"w", as_bf16, klens::weight_bits::as_bf16, 1, 2}.load() == klens::matrix<float>{{1.5f, -2.0f}});
+
+  CHECK_THROWS_WITH_AS((klens::layer{"w", floats, 2, 3, 2}), doctest::Contains("cannot lie 2 apart"), klens::shape_error);
+  CHECK_THROWS_AS((klens::layer{"w", static_cast<float*>(nullptr), 2, 3}), klens::argument_error);
+}

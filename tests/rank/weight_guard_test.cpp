@@ -119,6 +119,7 @@ TEST_CASE("rank_layers: a store that fails while restoring ends the scan, also w
     };
     klens::rank_options options;
     options.from = from;
+    options.repeat_reference = false;
     CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, forward, {"int2-channel"}, {klens::kl{}}, options),
                          doctest::Contains("NOT back"), klens::scan_error);
   }

@@ -49,7 +49,7 @@ constexpr const char* base_remark =
     "the reference is a base file: its 16 bits, and what its engine rounds otherwise, are in every score; small ones mean "
     "nothing";
 
-// What a scan runs on: the file's own logits, or those of a base file where it is the reference.
+// What a scan runs on: the file's own logits, at the positions of the base file where there is one.
 class rank_forward {
  public:
   rank_forward(gguf_model& model, programs::token_set tokens, std::size_t per_batch)
@@ -70,12 +70,14 @@ class rank_forward {
   /// The tokens at the positions that are compared.
   [[nodiscard]] const programs::token_set& scored() const noexcept { return scored_; }
 
-  /// A scan asks for the reference of a batch before it asks for anything else of it.
+  /// The base file's logits of a batch.
+  [[nodiscard]] klens::matrix<float> reference(std::size_t batch) const {
+    return base_->logits(batch * per_batch_, tokens_.batch(batch, per_batch_).size() / tokens_.length);
+  }
+
   [[nodiscard]] klens::matrix<float> operator()(std::size_t batch) {
-    const bool asks_for_reference = std::exchange(last_batch_, batch) != batch;
     const auto some = tokens_.batch(batch, per_batch_);
     const std::size_t sequences = some.size() / tokens_.length;
-    if (base_ && asks_for_reference) return base_->logits(batch * per_batch_, sequences);
     klens::matrix<float> all = model_.logits(some, tokens_.length);
     if (!base_) return all;
     const auto count = static_cast<Eigen::Index>(base_->rows().count);
@@ -91,7 +93,6 @@ class rank_forward {
   programs::token_set tokens_, scored_;
   std::size_t per_batch_;
   kl_base* base_ = nullptr;
-  std::size_t last_batch_ = std::numeric_limits<std::size_t>::max();
 };
 
 }  // namespace
@@ -116,9 +117,10 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
                               : rank_forward{model, read_tokens(arguments.run.tokens, of_llama, model), per_batch};
   programs::scan_subject subject{
       file.path().filename().string() + " in llama.cpp", {file.path()}, request.chosen(model.layers()), forward.scored()};
-  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
+  const auto measure = [&](const auto& schemes, const auto& metrics, klens::rank_options options) {
+    if (base) options.reference = [&forward](std::size_t batch) { return forward.reference(batch); };
     klens::scores scores = klens::rank_layers(subject.layers, forward, schemes, metrics, options);
-    scores.remarks = remarks_of(file, subject.layers, scores.schemes());
+    for (std::string& remark : remarks_of(file, subject.layers, scores.schemes())) scores.remarks.push_back(std::move(remark));
     if (base) scores.remarks.emplace_back(base_remark);
     return scores;
   };

@@ -152,6 +152,9 @@ void print_ranking(const klens::scores& scores, const std::string& sort) {
     print_kinds(scores, ranked, metric);
     print_warnings(scores, ranked);
   }
+  for (const klens::layer_score& each : scores.candidates)
+    if (each.result == klens::outcome::failed)
+      std::printf("! %s as %s was not scored: %s\n", each.layer.c_str(), each.scheme.c_str(), each.reason.c_str());
   for (const std::string& each : scores.remarks) std::printf("! %s\n", each.c_str());
   for (const std::string& each : scores.skipped) std::printf("- left out: %s\n", each.c_str());
 }

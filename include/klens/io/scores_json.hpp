@@ -71,7 +71,10 @@ namespace detail {
           {"bytes", each.bytes},
           {"positions", each.positions},
           {"result", text_of(each.result, outcomes)},
-          {"left", is_settled(each.place) ? "settled" : "end"},
+          {"reason", each.reason},
+          {"left", each.result == outcome::failed ? "failed"
+                   : is_settled(each.place)       ? "settled"
+                                                  : "end"},
           {"place", text_of(each.place, places)},
           {"weight_sqnr_db", number(each.weight_sqnr_db)},
           {"source", text_of(each.source, sources)},
@@ -91,6 +94,7 @@ namespace detail {
   each.bytes = json.at("bytes").get<std::uint64_t>();
   each.positions = json.at("positions").get<std::size_t>();
   each.result = value_of(json.at("result").get<std::string>(), outcomes);
+  each.reason = json.value("reason", "");
   each.place = value_of(json.at("place").get<std::string>(), places);
   each.weight_sqnr_db = number(json.at("weight_sqnr_db"));
   each.source = value_of(json.value("source", "exact"), sources);
@@ -127,7 +131,10 @@ namespace detail {
   const scores& all = file.result;
   nlohmann::json metrics = nlohmann::json::array(), candidates = nlohmann::json::array(), quantized = nlohmann::json::array();
   for (const metric_info& each : all.metrics)
-    metrics.push_back({{"name", each.name}, {"unit", each.unit}, {"higher_is_worse", each.higher_is_worse}});
+    metrics.push_back({{"name", each.name},
+                       {"unit", each.unit},
+                       {"higher_is_worse", each.higher_is_worse},
+                       {"damage", detail::text_of(each.damage, detail::damage_scales)}});
   for (const layer_score& each : all.candidates) candidates.push_back(detail::candidate_to_json(each, all));
   for (const whole_score& each : all.quantized)
     quantized.push_back({{"scheme", each.scheme}, {"metrics", detail::to_json(each.metrics, all.metrics)}});
@@ -141,6 +148,7 @@ namespace detail {
             {"length", file.origin.length},
             {"first", file.origin.first},
             {"positions", all.positions},
+            {"run", all.tokens},
             {"sketch", file.origin.sketch}}},
           {"reference",
            {{"nll", detail::number(all.reference.nll())},
@@ -171,8 +179,9 @@ namespace detail {
     if (tokens.contains("sketch")) file.origin.sketch = tokens.at("sketch").get<std::vector<std::uint64_t>>();
     scores& all = file.result;
     for (const nlohmann::json& each : json.at("metrics"))
-      all.metrics.push_back(
-          {each.at("name").get<std::string>(), each.at("unit").get<std::string>(), each.at("higher_is_worse").get<bool>()});
+      all.metrics.push_back({each.at("name").get<std::string>(), each.at("unit").get<std::string>(),
+                             each.at("higher_is_worse").get<bool>(),
+                             detail::value_of(each.value("damage", "unknown"), detail::damage_scales)});
     for (const nlohmann::json& each : json.at("candidates"))
       all.candidates.push_back(detail::candidate_from_json(each, all.metrics));
     for (const nlohmann::json& each : json.at("quantized"))
@@ -185,6 +194,7 @@ namespace detail {
     all.cost = {cost.at("forwards").get<double>(), cost.at("seconds").get<double>()};
     all.sequences = tokens.at("sequences").get<std::size_t>();
     all.positions = tokens.at("positions").get<std::size_t>();
+    all.tokens = tokens.value("run", all.positions);
     all.complete = json.at("complete").get<bool>();
     return file;
   } catch (const nlohmann::json::exception& caught) {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@ class any_metric {
   bool higher_is_worse = true;
   row_sums needs = row_sums::none;
   double least = -std::numeric_limits<double>::infinity();
+  damage_scale damage = damage_scale::unknown;
 
   template <class Metric>
     requires(!std::same_as<Metric, any_metric> && metric<Metric>)  // in this order, or the copy constructor asks for itself
@@ -30,8 +32,27 @@ class any_metric {
         unit{Metric::unit},
         higher_is_worse{Metric::higher_is_worse},
         measure_{[policy](const position& at) { return contribution{policy(at)}; }} {
-    if constexpr (requires { Metric::needs; }) needs = Metric::needs;
-    if constexpr (requires { Metric::least; }) least = Metric::least;
+    if constexpr (requires { Metric::needs; }) {
+      static_assert(std::is_convertible_v<decltype(Metric::needs), row_sums>,
+                    "klens: a metric's needs must be: static constexpr klens::row_sums needs = ...");
+      needs = Metric::needs;
+    }
+    if constexpr (requires { Metric::least; }) {
+      static_assert(std::is_convertible_v<decltype(Metric::least), double>,
+                    "klens: a metric's least must be: static constexpr double least = ...");
+      least = Metric::least;
+    }
+    if constexpr (requires { Metric::damage; }) {
+      static_assert(std::is_convertible_v<decltype(Metric::damage), damage_scale>,
+                    "klens: a metric's damage must be: static constexpr klens::damage_scale damage = ...");
+      damage = Metric::damage;
+    }
+    if constexpr (requires { &Metric::finish; })
+      static_assert(
+          requires(double mean) {
+            { policy.finish(mean) } -> std::convertible_to<double>;
+          },
+          "klens: a metric's finish must be: double finish(double mean) const");
     if constexpr (requires(double mean) { policy.finish(mean); })
       finish_ = [policy](double mean) { return policy.finish(mean); };
   }

@@ -60,11 +60,20 @@ struct position {
   const row_damage& damage;
 };
 
+/// How a metric's mean becomes damage: a number that rises with what is lost, is 0 where nothing is, and adds up over layers.
+enum class damage_scale {
+  unknown,               ///< the metric does not say: its mean is taken as damage where higher is worse, and refused elsewhere
+  mean,                  ///< the mean itself: a divergence, a squared error
+  one_minus_mean,        ///< a share of agreement becomes one of disagreement
+  noise_over_signal_db,  ///< decibels of signal over noise become the ratio of noise to signal
+};
+
 /// Measures one position at a time. What a metric returns for a position is a `contribution`, a value with a weight (a plain
 /// double has weight 1); its mean over many positions is sum of values / sum of weights. Optional members:
 ///   static constexpr row_sums needs = ...;   what the shared sweep over both rows has to compute for it
 ///   double finish(double mean) const;        from the mean to what is reported (SQNR: to decibels); monotone
 ///   static constexpr double least = ...;     what no mean can be below (0 for a divergence): intervals end there
+///   static constexpr damage_scale damage = ...;  how its mean becomes damage that adds up over layers, for plans and plots
 template <class M>
 concept metric = requires(const M& m, const position& at) {
   { M::name } -> std::convertible_to<std::string_view>;

@@ -80,6 +80,7 @@ struct sqnr {
   static constexpr std::string_view unit = "dB";
   static constexpr bool higher_is_worse = false;
   static constexpr double least = 0;
+  static constexpr damage_scale damage = damage_scale::noise_over_signal_db;
   static constexpr row_sums needs = row_sums::squared_error;
 
   [[nodiscard]] contribution operator()(const position& at) const noexcept {
@@ -116,6 +117,7 @@ struct top1 {
   static constexpr std::string_view unit = "share";
   static constexpr bool higher_is_worse = false;
   static constexpr double least = 0;
+  static constexpr damage_scale damage = damage_scale::one_minus_mean;
   static constexpr row_sums needs = row_sums::same_top;
 
   [[nodiscard]] double operator()(const position& at) const noexcept { return at.damage.same_top ? 1 : 0; }

@@ -47,7 +47,11 @@ struct doubts {
   double tolerated = 0;
 };
 
-/// Says after each batch where every candidate stands now. What is not open stays what it is.
+/// Says after each batch where every candidate stands now, one standing a candidate; what is not open stays what it is. As
+/// rank_options::stop a rule also has
+///   std::string name() const;                                              what to call it in messages and files
+/// Optional:
+///   doubts doubts_of(const damage_draws&, double confidence) const;        lets scan_method::refine serve the rule
 template <class R>
 concept stopping_rule = std::copyable<R> && requires(const R& rule, const look& at) {
   { rule(at) } -> std::same_as<std::vector<standing>>;

@@ -12,9 +12,10 @@ namespace klens {
 
 /// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`.
 /// Candidates and whole models are matched by layer and scheme, in whatever order each scan lists them.
-/// The result is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up. Throws
-/// argument_error where candidates or metrics differ, where a scan was stopped early, interrupted or not exact, or where a
-/// metric is not one of klens' own.
+/// The result is, bit for bit, that of one scan over all of them, since sums are kept by sequence; costs are added up, remarks
+/// are joined. A candidate that failed in one of them has failed in the joint scan.
+/// Throws     argument_error where candidates or metrics differ, where a scan was stopped early, interrupted or not exact, or
+///            where a metric is not one of klens' own.
 [[nodiscard]] inline scores merge(const scores& first, const scores& second) {
   const auto refuse = [](const std::string& problem) { throw argument_error{"these scans cannot be merged: " + problem}; };
   const auto same_candidate = [](const layer_score& a, const layer_score* b) {
@@ -46,7 +47,7 @@ namespace klens {
     for (std::size_t m = 0; m < to.size(); ++m) {
       const any_metric metric = any_metric::parse(all.metrics[m].name);
       to[m].by_sequence.insert(to[m].by_sequence.end(), from[m].by_sequence.begin(), from[m].by_sequence.end());
-      detail::take_worst(metric, to[m], from[m].worst, from[m].worst_position + first.positions);
+      detail::take_worst(metric, to[m], from[m].worst, from[m].worst_position + std::max(first.tokens, first.positions));
       detail::summarize(metric, to[m], savings);
     }
   };
@@ -56,18 +57,30 @@ namespace klens {
     append(candidate.metrics, other.metrics, savings);
     candidate.positions += other.positions;
     if (candidate.result == outcome::output_unchanged) candidate.result = other.result;
+    if (other.result == outcome::failed && candidate.result != outcome::failed) {
+      candidate.result = outcome::failed;
+      candidate.reason = other.reason;
+    }
+    if (candidate.result == outcome::failed) {
+      candidate.positions = 0;
+      candidate.metrics.assign(all.metrics.size(), {});
+    }
   }
   for (whole_score& each : all.quantized) append(each.metrics, quantized_of(second, each.scheme)->metrics, false);
   all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),
                                        second.reference.nll_by_sequence.end());
+  for (const std::string& remark : second.remarks)
+    if (std::ranges::find(all.remarks, remark) == all.remarks.end()) all.remarks.push_back(remark);
   // Each counted forwards over its own part.
+  const auto tokens_of = [](const scores& of) { return std::max(of.tokens, of.positions); };
   const auto part = [&](const scores& of) {
-    return static_cast<double>(of.positions) / static_cast<double>(first.positions + second.positions);
+    return static_cast<double>(tokens_of(of)) / static_cast<double>(tokens_of(first) + tokens_of(second));
   };
   all.cost = {first.cost.forwards * part(first) + second.cost.forwards * part(second),
               first.cost.seconds + second.cost.seconds};
   all.sequences += second.sequences;
   all.positions += second.positions;
+  all.tokens = tokens_of(first) + tokens_of(second);
   return all;
 }
 

@@ -1,12 +1,16 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <klens/matrix.hpp>
+#include <klens/metric/any_metric.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace klens {
@@ -15,10 +19,10 @@ namespace klens {
 struct scan_progress {
   std::size_t batch = 0;  ///< the current one, from 0
   std::size_t batches = 0;
-  std::size_t candidate = 0;   ///< how many of this batch are done
-  std::size_t candidates = 0;  ///< in this batch: those that left are not among them
-  std::string_view layer;      ///< the one just measured
-  std::string_view scheme;
+  std::size_t candidate = 0;    ///< how many of this batch are done
+  std::size_t candidates = 0;   ///< in this batch: those that left are not among them
+  std::string_view layer = {};  ///< the one just measured
+  std::string_view scheme = {};
   std::size_t positions = 0;     ///< of the batches until now, this one included
   double forwards = 0;           ///< spent
   double expected_forwards = 0;  ///< at the end, if no further candidate leaves
@@ -28,7 +32,7 @@ struct scan_progress {
 
 /// Everything that a scan needs in order to go on after a batch as if it had never stopped.
 struct scan_checkpoint {
-  scores so_far;
+  scores so_far;            ///< so_far.cost: what was spent until then, seconds included
   std::size_t batches = 0;  ///< done
   double spent = 0;         ///< forwards times positions
 };
@@ -52,14 +56,49 @@ struct local_options {
   std::size_t calibrations = 12;  ///< candidates that are measured there, to learn the gains from
 };
 
+/// What is called after every candidate of every batch: any callable that takes a scan_progress and returns bool (false: stop
+/// after this candidate and return what there is) or nothing.
+class progress_callback {
+ public:
+  progress_callback() = default;
+  progress_callback(std::nullptr_t) {}  // NOLINT: as std::function
+  template <class Callable>
+    requires(!std::same_as<std::remove_cvref_t<Callable>, progress_callback> &&
+             std::invocable<Callable&, const scan_progress&>)  //
+  progress_callback(Callable call) {                           // NOLINT: any callable is one
+    using answer = std::invoke_result_t<Callable&, const scan_progress&>;
+    static_assert(std::is_void_v<answer> || std::is_convertible_v<answer, bool>,
+                  "klens: a progress callback returns bool (false: stop) or nothing");
+    call_ = [call](const scan_progress& at) mutable {
+      if constexpr (std::is_void_v<answer>) {
+        call(at);
+        return true;
+      } else {
+        return static_cast<bool>(call(at));
+      }
+    };
+  }
+  explicit operator bool() const noexcept { return call_ != nullptr; }
+  /// False: the caller wants to stop.
+  bool operator()(const scan_progress& at) const { return call_(at); }
+
+ private:
+  std::function<bool(const scan_progress&)> call_;
+};
+
 /// What a scan needs to know beside layers, forward, schemes and metrics.
 struct rank_options {
   std::size_t batches = 1;          ///< strengths 2 and 3: how many batches the forward has
   std::size_t sequence_length = 0;  ///< positions in a sequence; 0: every batch is one sequence
   std::vector<std::int32_t>
       tokens;                 ///< of all batches in order, a token a position; may be empty: then no delta_ce, no perplexity
+  std::vector<bool> counted;  ///< which positions count, an entry a token (false: padding, a label of -100); empty: all count.
+                              ///< One that does not count enters no metric, and no perplexity as a next token either
   std::size_t positions = 0;  ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens
   std::uint64_t seed = 1;     ///< of that draw
+  std::vector<any_metric> metrics{kl{}};                      ///< what to measure, unless rank_layers is given metrics
+  std::function<matrix<float>(std::size_t batch)> reference;  ///< the reference logits of a batch, where they are not the
+                                                              ///< forward's own (another engine's file); method exact only
   direction from = direction::from_reference;
   scan_method method = scan_method::exact;
   local_options local;
@@ -68,9 +107,12 @@ struct rank_options {
       0.99;             ///< that a place which `stop` calls settled is right, over all looks together; for scan_method::refine
                         ///< the share of places that is expected to be right
   std::string rank_by;  ///< the metric that `stop` looks at; empty: the first
-  bool noise_floor = false;  ///< also measure what rounding alone does to the first batch; needs a residual_forward
-  std::size_t threads = 1;   ///< for comparing rows and quantizing; results do not depend on it
-  std::function<bool(const scan_progress&)> progress;      ///< false: stop after this candidate and return what there is
+  bool repeat_reference = true;  ///< method exact: run the untouched model twice over the first batch; other logits the second
+                                 ///< time become scores::noise and a remark. Costs one forward over that batch
+  bool noise_floor = false;    ///< also measure what rounding alone does to the first batch (scores::noise). Where the forward
+                               ///< is no residual_forward, scores::noise is what running it twice gives
+  std::size_t threads = 1;     ///< for comparing rows and quantizing; results do not depend on it
+  progress_callback progress;  ///< called after every candidate of every batch
   std::function<void(const scan_checkpoint&)> checkpoint;  ///< called after every batch
   const scan_checkpoint* resume = nullptr;  ///< go on from here; layers, schemes, metrics and options must be those of its scan
 };

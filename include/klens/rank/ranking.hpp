@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <klens/rank/scores.hpp>
 #include <klens/stats/bootstrap.hpp>
@@ -25,7 +26,7 @@ struct ranking {
   double stability = 0;  ///< Kendall's tau to expect against a ranking by as many fresh sequences; NaN with a single one
 };
 
-/// Ranks the candidates of one scheme by a metric. Those whose outcome says nothing about damage have no place.
+/// Ranks the candidates of one scheme by a metric. Those that say nothing about damage have no place.
 /// Throws argument_error where the metric was not measured.
 [[nodiscard]] inline ranking ranking_of(const scores& all, std::string_view metric, std::string_view scheme,
                                         const bootstrap_options& options = {}) {
@@ -33,7 +34,7 @@ struct ranking {
   ranking result{std::string{scheme}, std::string{metric}, {}, 0};
   std::vector<sequence_sums> sums;
   for (const layer_score* each : all.ranked(metric)) {
-    if (each->scheme != scheme || each->result == outcome::output_unchanged || each->result == outcome::not_measured) continue;
+    if (each->scheme != scheme || !each->says_damage() || std::isnan(each->metrics[m].mean)) continue;
     result.places.push_back({each, 0, {}});
     sums.emplace_back(each->metrics[m].by_sequence);
   }
@@ -63,7 +64,7 @@ struct rank_range {
   const bool higher_is_worse = all.metrics[m].higher_is_worse;
   std::vector<rank_range> ranges;
   for (const layer_score* each : all.ranked(metric))
-    if (each->scheme == scheme && each->positions > 0) ranges.push_back({each, 0, 0});
+    if (each->scheme == scheme && each->positions > 0 && !std::isnan(each->metrics[m].mean)) ranges.push_back({each, 0, 0});
   const auto surely_worse = [&](const layer_score& a, const layer_score& b) {
     const metric_score &left = a.metrics[m], &right = b.metrics[m];
     const double left_end = higher_is_worse ? left.low : left.high, right_end = higher_is_worse ? right.high : right.low;

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/error.hpp>
+#include <klens/metric/any_metric.hpp>
 #include <klens/metric/metric.hpp>
+#include <klens/metric/metrics.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/stats/interval.hpp>
 #include <limits>
@@ -22,13 +24,38 @@ struct metric_info {
   std::string unit;
   bool higher_is_worse = true;
 
-  /// A mean on a scale that rises with damage, is 0 where nothing is lost and adds up over layers: decibels become noise over
-  /// signal, agreement becomes disagreement.
+  damage_scale damage = damage_scale::unknown;  ///< as the metric says; unknown for klens' own too where a file does not tell
+
+  /// A mean as damage: it rises with what is lost, is 0 where nothing is, and adds up over layers.
+  /// Throws     argument_error for a metric of which lower is worse and which does not say how (metric.hpp: damage_scale).
   [[nodiscard]] double linear_damage(double mean) const {
-    if (unit == "dB") return std::pow(10.0, -mean / 10);
-    return higher_is_worse ? mean : 1 - mean;
+    switch (scale()) {
+      case damage_scale::mean:
+        return mean;
+      case damage_scale::one_minus_mean:
+        return 1 - mean;
+      case damage_scale::noise_over_signal_db:
+        return std::pow(10.0, -mean / 10);
+      case damage_scale::unknown:
+        break;
+    }
+    if (higher_is_worse) return mean;
+    throw argument_error{"metric " + detail::name_text(name) +
+                         " does not say how its mean becomes damage, and lower is worse; give it a member: static constexpr "
+                         "klens::damage_scale damage = klens::damage_scale::one_minus_mean, or another that fits"};
+  }
+
+ private:
+  [[nodiscard]] damage_scale scale() const noexcept {
+    if (damage != damage_scale::unknown) return damage;
+    return name == sqnr::name ? sqnr::damage : name == top1::name ? top1::damage : damage_scale::unknown;
   }
 };
+
+/// What a scan's result says of a metric.
+[[nodiscard]] inline metric_info info_of(const any_metric& metric) {
+  return {metric.name, metric.unit, metric.higher_is_worse, metric.damage};
+}
 
 /// One metric's answer for one candidate.
 struct metric_score {
@@ -48,6 +75,7 @@ enum class outcome {
   weights_unchanged,  ///< the scheme keeps these weights exactly as they are: no damage, and no forward was spent
   output_unchanged,   ///< the weights changed and not one logit did: the forward does not use them. NOT a sign of robustness
   not_measured,       ///< the scan ended before its first batch
+  failed,             ///< it cannot be measured: the scheme cannot hold the weights, or the logits are not finite. See reason
 };
 
 /// How a candidate's scores were come by.
@@ -67,6 +95,7 @@ struct layer_score {
   std::uint64_t bytes = 0;    ///< of the layer under the scheme, exactly
   std::size_t positions = 0;  ///< compared
   outcome result = outcome::not_measured;
+  std::string reason;               ///< why it failed; empty unless result is outcome::failed
   standing place = standing::open;  ///< whether it left the scan early, and why
   score_source source = score_source::exact;
   double local_energy =
@@ -74,6 +103,12 @@ struct layer_score {
   double gain = metric_score::unknown;  ///< kl / local_energy, measured or predicted
   double weight_sqnr_db = metric_score::unknown;  ///< of the weights themselves: what needs no forward pass
   std::vector<metric_score> metrics;              ///< in the order of scores::metrics
+
+  /// Whether its scores say how much the layer suffers. False where nothing was measured or not one logit moved: such a
+  /// candidate is not robust, it is unknown.
+  [[nodiscard]] bool says_damage() const noexcept {
+    return result == outcome::measured || result == outcome::weights_unchanged;
+  }
 };
 
 /// The untouched model on the same tokens. Empty where the scan was given no tokens.
@@ -106,15 +141,17 @@ struct scores {
   std::vector<layer_score> candidates;
   std::vector<whole_score> quantized;  ///< one a scheme where the scan went from_quantized; then candidates' scores are savings
   std::vector<metric_score>
-      noise;  ///< the untouched model against itself with embeddings changed in their last bit, in the order of
-              ///< metrics: scores at or below it mean nothing. Empty where it was not measured
+      noise;  ///< the untouched model against itself, run again (with embeddings changed in their last bit where the forward
+              ///< shows its residual stream), in the order of metrics: scores no worse than that mean nothing. Empty where it
+              ///< was not measured
   std::vector<std::string> skipped;  ///< candidates that cannot be: one sentence each
   std::vector<std::string> remarks;  ///< what a reader must know before relying on the scores: one sentence each
   reference_score reference;
   scan_cost cost;
   std::size_t sequences = 0;  ///< seen by at least one candidate
-  std::size_t positions = 0;
-  bool complete = false;  ///< false: the scan was stopped; what is here is valid as far as it goes
+  std::size_t positions = 0;  ///< of these, the ones that count (rank_options::counted); all where there is no such mask
+  std::size_t tokens = 0;     ///< that the forward ran over: positions, and those that do not count
+  bool complete = false;      ///< false: the scan was stopped; what is here is valid as far as it goes
 
   /// The schemes of the candidates, in the order in which they first come.
   [[nodiscard]] std::vector<std::string> schemes() const {
@@ -134,13 +171,11 @@ struct scores {
     throw argument_error{"metric " + detail::name_text(metric_name) + " was not measured; measured were " + known};
   }
 
-  /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those whose outcome says nothing
-  /// about damage (output_unchanged, not_measured) come last.
+  /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those that say nothing about
+  /// damage (output_unchanged, not_measured, failed, a mean that is NaN) come last.
   [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const& {
     const std::size_t m = index_of(metric_name);
-    const auto says_nothing = [](const layer_score& each) {
-      return each.result == outcome::output_unchanged || each.result == outcome::not_measured;
-    };
+    const auto says_nothing = [m](const layer_score& each) { return !each.says_damage() || std::isnan(each.metrics[m].mean); };
     std::vector<const layer_score*> order;
     for (const layer_score& each : candidates) order.push_back(&each);
     std::ranges::stable_sort(order, [&](const layer_score* a, const layer_score* b) {
@@ -167,6 +202,7 @@ struct scores {
       if (each.layer == layer_name && each.scheme == scheme_name) return &each;
     return nullptr;
   }
+  const layer_score* find(std::string_view, std::string_view) const&& = delete;  // the candidate would be gone: keep the scores
 };
 
 }  // namespace klens

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
-#include <cstdio>
 #include <functional>
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
@@ -77,10 +76,34 @@ namespace detail {
   return {chances, 2 * (1 - confidence)};
 }
 
+/// "top:10": twelve digits, whatever the locale.
 [[nodiscard]] inline std::string rule_text(const char* name, double value, const char* unit = "") {
-  char text[64];
-  std::snprintf(text, sizeof text, "%s:%.12g%s", name, value, unit);
-  return text;
+  char digits[64];
+  const auto written = std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general, 12);
+  return name + (":" + std::string(digits, written.ptr)) + unit;
+}
+
+/// Throws argument_error unless the rule says where every candidate stands, and leaves alone what is not open.
+inline void expect_standings(const std::string& rule, const look& at, const std::vector<standing>& now) {
+  const auto refuse = [&rule](const std::string& problem) {
+    throw argument_error{"the stopping rule " + rule + " " + problem};
+  };
+  if (now.size() != at.standings.size())
+    refuse("gave " + std::to_string(now.size()) + " standings for " + std::to_string(at.standings.size()) +
+           " candidates; it must give one for each, in the order of look::candidates");
+  for (std::size_t c = 0; c < now.size(); ++c) {
+    if (now[c] < standing::open || now[c] > standing::stopped)
+      refuse("gave candidate " + std::to_string(c) + " a standing that does not exist");
+    if (at.standings[c] != standing::open && now[c] == standing::open)
+      refuse("opens candidate " + std::to_string(c) + " again, which left the scan; what is not open must stay as it is");
+  }
+}
+
+/// Throws argument_error unless there is a chance for every candidate.
+inline void expect_doubts(const std::string& rule, const damage_draws& draws, const doubts& answer) {
+  if (answer.chances.size() != draws.estimates.size())
+    throw argument_error{"the stopping rule " + rule + ": doubts_of gave " + std::to_string(answer.chances.size()) +
+                         " chances for " + std::to_string(draws.estimates.size()) + " candidates; it must give one for each"};
 }
 
 }  // namespace detail
@@ -193,16 +216,30 @@ class any_stopping_rule {
   template <class Rule>
     requires(!std::same_as<Rule, any_stopping_rule> && named_stopping_rule<Rule>)  // in this order, see any_metric
   any_stopping_rule(Rule rule) : name{rule.name()}, rule_{rule} {                  // NOLINT: a rule is any rule
+    if constexpr (requires { &Rule::doubts_of; })
+      static_assert(
+          requires(const damage_draws& draws) { doubts{rule.doubts_of(draws, 0.99)}; },
+          "klens: a stopping rule's doubts_of must be: klens::doubts doubts_of(const klens::damage_draws&, double confidence) "
+          "const");
     if constexpr (requires(const damage_draws& draws) { doubts{rule.doubts_of(draws, 0.99)}; })
       doubts_ = [rule](const damage_draws& draws, double confidence) { return rule.doubts_of(draws, confidence); };
   }
   any_stopping_rule() : any_stopping_rule{exhaustive{}} {}
 
-  [[nodiscard]] std::vector<standing> operator()(const look& at) const { return rule_(at); }
+  /// Throws argument_error where the rule's answer does not fit the look.
+  [[nodiscard]] std::vector<standing> operator()(const look& at) const {
+    std::vector<standing> now = rule_(at);
+    detail::expect_standings(name, at, now);
+    return now;
+  }
 
   /// Whether scan_method::refine can serve the rule: it has doubts_of, as top, split and order do.
   [[nodiscard]] bool has_doubts() const noexcept { return doubts_ != nullptr; }
-  [[nodiscard]] doubts doubts_of(const damage_draws& draws, double confidence) const { return doubts_(draws, confidence); }
+  [[nodiscard]] doubts doubts_of(const damage_draws& draws, double confidence) const {
+    doubts answer = doubts_(draws, confidence);
+    detail::expect_doubts(name, draws, answer);
+    return answer;
+  }
 
   /// "exhaustive", "top:10", "split:0.5", "order:0.95", "budget:20" (forwards), "budget:90s" (seconds). Throws argument_error.
   [[nodiscard]] static any_stopping_rule parse(std::string_view text);

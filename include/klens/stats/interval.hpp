@@ -33,6 +33,7 @@ struct interval {
     total.value += each.value;
     total.weight += each.weight;
   }
+  if (total.value == 0 && total.weight == 0) return std::numeric_limits<double>::quiet_NaN();  // 0 / 0 would be -nan
   return total.value / total.weight;
 }
 

@@ -34,15 +34,22 @@ namespace klens::detail {
 template <class Value>
 using spelling = std::pair<Value, std::string_view>;
 
-inline constexpr std::array<spelling<outcome>, 4> outcomes{{{outcome::measured, "measured"},
+inline constexpr std::array<spelling<outcome>, 5> outcomes{{{outcome::measured, "measured"},
                                                             {outcome::weights_unchanged, "weights_unchanged"},
                                                             {outcome::output_unchanged, "output_unchanged"},
-                                                            {outcome::not_measured, "not_measured"}}};
+                                                            {outcome::not_measured, "not_measured"},
+                                                            {outcome::failed, "failed"}}};
 inline constexpr std::array<spelling<standing>, 5> places{{{standing::open, "open"},
                                                            {standing::above, "above"},
                                                            {standing::below, "below"},
                                                            {standing::ordered, "ordered"},
                                                            {standing::stopped, "stopped"}}};
+
+inline constexpr std::array<spelling<damage_scale>, 4> damage_scales{
+    {{damage_scale::unknown, "unknown"},
+     {damage_scale::mean, "mean"},
+     {damage_scale::one_minus_mean, "one_minus_mean"},
+     {damage_scale::noise_over_signal_db, "noise_over_signal_db"}}};
 
 inline constexpr std::array<spelling<score_source>, 2> sources{
     {{score_source::exact, "exact"}, {score_source::local, "local"}}};

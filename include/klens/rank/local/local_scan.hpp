@@ -8,9 +8,9 @@
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/local/local_scores.hpp>
 #include <klens/rank/rank_options.hpp>
-#include <klens/rank/scan/as_staged.hpp>
 #include <klens/rank/scan/candidate_run.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
 #include <klens/rank/scan/scan_book.hpp>
 #include <klens/rank/scan_error.hpp>
@@ -28,10 +28,9 @@ namespace klens::detail {
 ///   KL = 1/2 d' G d to second order, d the change at the stage's exit. With d measured relative to the residual stream that it
 ///   is added to, which the norms ahead divide by, gains vary little; they are learned from a few candidates that are measured.
 /// A candidate of the head, or of a layer that several stages read, is measured: no one stage has all that it does.
-template <residual_forward Forward>
 class local_scan {
  public:
-  local_scan(std::span<layer> layers, Forward& forward, const std::vector<scheme>& schemes,
+  local_scan(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes,
              const std::vector<any_metric>& metrics, const rank_options& options)
       : layers_{layers},
         forward_{forward},
@@ -86,12 +85,9 @@ class local_scan {
   }
 
  private:
-  using staged = as_staged<Forward>;
-  using state = decltype(std::declval<staged&>().begin(0));
-
   // The untouched model on one batch.
   struct batch {
-    stage_entries<state> entries;
+    stage_entries entries;
     std::map<std::size_t, matrix<float>> exits;  // the residual stream after each stage that has candidates
     batch_reference reference;
   };
@@ -107,16 +103,16 @@ class local_scan {
 
   bool run_batch(std::size_t index) {
     batch on;
-    staged forward{forward_};
-    on.entries = run_stages(forward, index, wanted_, [&](state& at, std::size_t stage) {
+    driver& forward = forward_;
+    on.entries = run_stages(forward, index, wanted_, [&](any_state& at, std::size_t stage) {
       if (!refining()) on.exits.emplace(stage, forward_.residual(at));
     });
-    on.reference = take_reference(forward, on.entries.rbegin()->second, book_.sequences_seen(), options_);
+    on.reference = take_reference(forward, on.entries.rbegin()->second, book_.next_batch(), options_, index);
     book_.open_batch(on.reference);
     book_.spend(share_of_forward(forward, 0, on.reference));
     if (options_.noise_floor && index == 0) {
       book_.spend(share_of_forward(forward, 0, on.reference));
-      book_.set_noise(damage_of_rounding(forward_, on.reference, metrics_, options_.seed, options_.threads));
+      book_.set_noise(damage_of_rounding(forward_, on.reference, metrics_, options_));
     }
     // How far refining has to go is known only once it is there: a batch at a time.
     book_.expect(refining() ? contested_.size() : scores_.size(), std::max(index + 1, options_.local.batches));
@@ -157,7 +153,7 @@ class local_scan {
       return;
     }
     const std::size_t stage = perturbed.stage;
-    state at = on.entries.at(stage);
+    any_state at = on.entries.at(stage);
     if (is_local(perturbed) && !refining()) {
       run_stage(at, stage, on);
       const contribution energy = relative_energy(forward_.residual(at), on.exits.at(stage), on.reference);
@@ -177,15 +173,15 @@ class local_scan {
   }
 
   /// Runs one stage, and counts it.
-  void run_stage(state& at, std::size_t stage, const batch& on) {
-    staged forward{forward_};
+  void run_stage(any_state& at, std::size_t stage, const batch& on) {
+    driver& forward = forward_;
     forward.advance(at, stage);
     book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
   }
 
   /// Runs all from a stage on, counts it, and compares.
-  [[nodiscard]] batch_damage damage_from(state& at, std::size_t stage, const batch& on) {
-    staged forward{forward_};
+  [[nodiscard]] batch_damage damage_from(any_state& at, std::size_t stage, const batch& on) {
+    driver& forward = forward_;
     run_on(forward, at, stage);
     book_.spend(share_of_forward(forward, stage, on.reference));
     return compare_batch(forward, at, on.reference, metrics_, options_.threads);
@@ -203,7 +199,7 @@ class local_scan {
     if (!probe) return;
     layer& perturbed = layers_[scores_.layer_of(*probe)];
     const std::size_t stage = perturbed.stage;
-    state at = on.entries.at(stage);
+    any_state at = on.entries.at(stage);
     {
       weight_guard guard{perturbed};
       (void)guard.apply(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
@@ -211,7 +207,7 @@ class local_scan {
       guard.restore();
     }
     const auto kl_at = [&](float energy) {
-      state probed = at;
+      any_state probed = at;
       matrix_ref<float> residual = forward_.residual(probed);
       const matrix<float>& untouched = on.exits.at(stage);
       residual = untouched + std::sqrt(energy) * (residual - untouched);
@@ -223,7 +219,7 @@ class local_scan {
   }
 
   std::span<layer> layers_;
-  Forward& forward_;
+  driver& forward_;
   const std::vector<scheme>& schemes_;
   const std::vector<any_metric>& metrics_;
   rank_options options_;

@@ -27,11 +27,10 @@ inline void expect_local_options(std::size_t stages, const std::vector<any_metri
 }
 
 /// rank_layers by local scores; with the method refine, what they leave open is measured.
-template <residual_forward Forward>
-[[nodiscard]] scores rank_locally(std::span<layer> layers, Forward& forward, const std::vector<scheme>& schemes,
-                                  const std::vector<any_metric>& metrics, const rank_options& options) {
+[[nodiscard]] inline scores rank_locally(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes,
+                                         const std::vector<any_metric>& metrics, const rank_options& options) {
   expect_local_options(forward.stages(), metrics, options);
-  scores found = local_scan<Forward>{layers, forward, schemes, metrics, options}.run();
+  scores found = local_scan{layers, forward, schemes, metrics, options}.run();
   // Candidates have seen different sequences, if any: comparing them sequence by sequence would mean nothing.
   for (layer_score& each : found.candidates) each.metrics.front().by_sequence.clear();
   return found;

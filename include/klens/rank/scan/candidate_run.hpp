@@ -11,10 +11,12 @@
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/quant/scheme.hpp>
-#include <klens/rank/scan/as_staged.hpp>
+#include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
 #include <klens/rank/scan/rounding_noise.hpp>
+#include <new>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,25 +24,22 @@
 namespace klens::detail {
 
 /// Runs all stages from `stage` on.
-template <class Staged, class State>
-void run_on(Staged& forward, State& at, std::size_t stage) {
+inline void run_on(driver& forward, any_state& at, std::size_t stage) {
   for (; stage < forward.stages(); ++stage) forward.advance(at, stage);
 }
 
 /// The state after all stages, of a model that differs from the untouched one from that stage on only.
-template <class Staged, class State>
-[[nodiscard]] State resume(Staged& forward, const stage_entries<State>& entries, std::size_t stage) {
-  State at = entries.at(stage);
+[[nodiscard]] inline any_state resume(driver& forward, const stage_entries& entries, std::size_t stage) {
+  any_state at = entries.at(stage);
   run_on(forward, at, stage);
   return at;
 }
 
 /// What part of a whole forward over the batch runs from the entry of a stage, with the head at the measured positions only.
-template <class Staged>
-[[nodiscard]] double share_of_forward(Staged& forward, std::size_t stage, const batch_reference& reference) {
+[[nodiscard]] inline double share_of_forward(const driver& forward, std::size_t stage, const batch_reference& reference) {
   const double measured =
       static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
-  const double head = Staged::has_rows ? forward.share_from(forward.stages()) * (1 - measured) : 0;
+  const double head = forward.has_rows() ? forward.share_from(forward.stages()) * (1 - measured) : 0;
   return forward.share_from(stage) - head;
 }
 
@@ -50,6 +49,10 @@ template <class Staged>
   if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
     throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
                       shape_text(changed.rows(), changed.cols())};
+  if (static_cast<std::size_t>(untouched.rows()) != reference.sequences * reference.length)
+    throw shape_error{"the forward's residual(state) is " + shape_text(untouched.rows(), untouched.cols()) +
+                      " for a batch of " + std::to_string(reference.sequences * reference.length) +
+                      " positions; it must have one row for each"};
   contribution sum{0, 0};
   for (const std::size_t position : reference.rows) {
     const auto r = static_cast<Eigen::Index>(position);
@@ -63,20 +66,34 @@ template <class Staged>
 }
 
 /// What rounding alone does: the untouched model once more on the first batch, its embeddings changed in their last bits.
-template <residual_forward Forward>
-[[nodiscard]] batch_damage damage_of_rounding(Forward& of, const batch_reference& reference,
-                                              std::span<const any_metric> metrics, std::uint64_t seed, std::size_t threads) {
-  as_staged<Forward> forward{of};
-  auto at = forward.begin(0);
+[[nodiscard]] inline batch_damage damage_of_rounding(driver& forward, const batch_reference& reference,
+                                                     std::span<const any_metric> metrics, const rank_options& options) {
+  any_state at = forward.begin(0);
   forward.advance(at, 0);
-  change_last_bits(of.residual(at), seed);
+  change_last_bits(forward.residual(at), options.seed);
   run_on(forward, at, 1);
-  return compare_batch(forward, at, reference, metrics, threads);
+  return compare_batch(forward, at, reference, metrics, options.threads);
+}
+
+/// What running again does: the untouched model once more on the first batch. Unchanged where the forward gives the same bits.
+[[nodiscard]] inline batch_damage damage_of_repeating(driver& forward, const batch_reference& reference,
+                                                      std::span<const any_metric> metrics, const rank_options& options) {
+  any_state at = forward.begin(0);
+  run_on(forward, at, 0);
+  return compare_batch(forward, at, reference, metrics, options.threads);
+}
+
+/// What went wrong, with advice where the exception itself has none.
+[[nodiscard]] inline std::string problem_text(const std::exception& caught) {
+  if (dynamic_cast<const std::bad_alloc*>(&caught) != nullptr)
+    return "out of memory; let the forward take fewer sequences in a batch (a scan keeps one batch: its logits, its states "
+           "between stages), or measure at fewer positions";
+  return caught.what();
 }
 
 /// An error that says which candidate it befell.
 [[nodiscard]] inline error error_at(const layer& perturbed, const scheme& storage, const std::exception& caught) {
-  return error{perturbed.name + " as " + storage.name() + ": " + caught.what()};
+  return error{perturbed.name + " as " + storage.name() + ": " + problem_text(caught)};
 }
 
 }  // namespace klens::detail

@@ -9,7 +9,7 @@
 #include <klens/matrix.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/compare_rows.hpp>
-#include <klens/rank/scan/as_staged.hpp>
+#include <klens/rank/scan/driver.hpp>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -83,91 +83,105 @@ struct batch_reference {
   }
 };
 
-/// Calls use(chunk, logits, which): the chunk's i-th position is row which[i] of the logits. In parallel.
-template <class Staged, class State, class Use>
-void for_each_chunk(Staged& forward, const State& state, const batch_reference& of, std::size_t threads, const Use& use) {
-  const auto rows_of = [&of](const chunk& part) { return std::span(of.rows).subspan(part.first, part.count); };
-  if constexpr (Staged::has_rows) {
-    parallel_for(threads, of.chunks.size(), [&](std::size_t c) {
-      std::vector<std::size_t> in_order(of.chunks[c].count);
-      std::iota(in_order.begin(), in_order.end(), std::size_t{0});
-      use(c, const_matrix_ref<float>{forward.logits(state, rows_of(of.chunks[c]))}, std::span<const std::size_t>{in_order});
-    });
-  } else {
-    const matrix<float> logits = forward.logits(state);
-    if (static_cast<std::size_t>(logits.rows()) != of.sequences * of.length)
-      throw shape_error{"the forward gave " + shape_text(logits.rows(), logits.cols()) + " logits for a batch of " +
-                        std::to_string(of.sequences * of.length) + " positions"};
-    const const_matrix_ref<float> all{logits};
-    parallel_for(threads, of.chunks.size(), [&](std::size_t c) { use(c, all, rows_of(of.chunks[c])); });
-  }
-}
-
 /// What one candidate did to one batch: sums [sequence][metric], and whether any logit moved at all.
 struct batch_damage {
   std::vector<std::vector<metric_sums>> sums;
   bool changed = false;
 };
 
-template <class Staged, class State>
-[[nodiscard]] batch_damage compare_batch(Staged& forward, const State& state, const batch_reference& reference,
-                                         std::span<const any_metric> metrics, std::size_t threads) {
-  row_sums needs = row_sums::none;
-  for (const any_metric& each : metrics) needs = needs | each.needs;
-  std::vector<batch_damage> by_chunk(reference.chunks.size());
-
-  const auto compare_chunk = [&](std::size_t c, const const_matrix_ref<float>& observed, std::span<const std::size_t> which) {
-    if (observed.cols() != reference.logits.cols())
-      throw shape_error{"reference logits have " + std::to_string(reference.logits.cols()) + " columns, observed ones " +
-                        std::to_string(observed.cols())};
-    std::vector<metric_sums> sums(metrics.size());
-    bool changed = false;
-    for (std::size_t i = 0; i < which.size(); ++i) {
-      const std::size_t at = reference.chunks[c].first + i;
-      const auto x = row(reference.logits, static_cast<Eigen::Index>(at));
-      const auto y = row(observed, static_cast<Eigen::Index>(which[i]));
-      try {
-        const row_damage damage = klens::compare_rows(x, y, reference.known[at], needs);
-        changed = changed || std::memcmp(x.data(), y.data(), x.size_bytes()) != 0;
-        const position here{x, y, reference.next_token(at), damage};
-        for (std::size_t m = 0; m < metrics.size(); ++m) {
-          const contribution measured = metrics[m](here);
-          if (measured.value != measured.value) throw numeric_error{"metric " + metrics[m].name + " is NaN"};
-          sums[m].add(metrics[m], measured, reference.rows[at]);
-        }
-      } catch (const numeric_error& caught) {
-        throw numeric_error{reference.place(at) + ": " + caught.what()};
-      }
-    }
-    by_chunk[c] = {{std::move(sums)}, changed};
-  };
-  for_each_chunk(forward, state, reference, threads, compare_chunk);
-
-  batch_damage damage{{reference.sequences, std::vector<metric_sums>(metrics.size())}, false};
-  for (std::size_t c = 0; c < by_chunk.size(); ++c) {
-    for (std::size_t m = 0; m < metrics.size(); ++m)
-      damage.sums[reference.chunks[c].sequence][m].add(metrics[m], by_chunk[c].sums[0][m]);
-    damage.changed = damage.changed || by_chunk[c].changed;
-  }
-  return damage;
+/// Throws where a metric's answer for a position cannot enter a mean.
+inline void expect_contribution(const any_metric& metric, const contribution& given) {
+  if (given.value != given.value) throw numeric_error{"metric " + metric.name + " is NaN"};
+  if (!(given.weight >= 0 && given.weight < std::numeric_limits<double>::infinity()))
+    throw argument_error{"metric " + metric.name + " gives a position the weight " + std::to_string(given.weight) +
+                         "; a weight is finite and at least 0"};
 }
 
-/// Stands for a forward that changed nothing: its logits are the reference's.
-struct unchanged_forward {
-  static constexpr bool has_rows = true;
-  const batch_reference& reference;
-
-  [[nodiscard]] matrix<float> logits(std::size_t, std::span<const std::size_t> rows) const {
-    const auto first = std::ranges::lower_bound(reference.rows, rows.front()) - reference.rows.begin();
-    return reference.logits.middleRows(first, static_cast<Eigen::Index>(rows.size()));
+/// Compares a batch with its reference, chunk by chunk.
+class batch_comparison {
+ public:
+  batch_comparison(const batch_reference& reference, std::span<const any_metric> metrics)
+      : reference_{reference}, metrics_{metrics}, by_chunk_(reference.chunks.size()) {
+    for (const any_metric& each : metrics) needs_ = needs_ | each.needs;
   }
+
+  /// Takes in a chunk: its i-th position is row which[i] of `observed`. Chunks may be taken in by several threads at once.
+  void take(std::size_t c, const const_matrix_ref<float>& observed, std::span<const std::size_t> which) {
+    std::vector<metric_sums> sums(metrics_.size());
+    bool changed = false;
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      const std::size_t at = reference_.chunks[c].first + i;
+      const auto x = row(reference_.logits, static_cast<Eigen::Index>(at));
+      const auto y = row(observed, static_cast<Eigen::Index>(which[i]));
+      try {
+        const row_damage damage = klens::compare_rows(x, y, reference_.known[at], needs_);
+        changed = changed || std::memcmp(x.data(), y.data(), x.size_bytes()) != 0;
+        const position here{x, y, reference_.next_token(at), damage};
+        for (std::size_t m = 0; m < metrics_.size(); ++m) {
+          const contribution measured = metrics_[m](here);
+          expect_contribution(metrics_[m], measured);
+          sums[m].add(metrics_[m], measured, reference_.rows[at]);
+        }
+      } catch (const numeric_error& caught) {
+        throw numeric_error{reference_.place(at) + ": " + caught.what()};
+      }
+    }
+    by_chunk_[c] = {{std::move(sums)}, changed};
+  }
+
+  /// All chunks together.
+  [[nodiscard]] batch_damage total() const {
+    batch_damage damage{{reference_.sequences, std::vector<metric_sums>(metrics_.size())}, false};
+    for (std::size_t c = 0; c < by_chunk_.size(); ++c) {
+      for (std::size_t m = 0; m < metrics_.size(); ++m)
+        damage.sums[reference_.chunks[c].sequence][m].add(metrics_[m], by_chunk_[c].sums[0][m]);
+      damage.changed = damage.changed || by_chunk_[c].changed;
+    }
+    return damage;
+  }
+
+ private:
+  const batch_reference& reference_;
+  std::span<const any_metric> metrics_;
+  row_sums needs_ = row_sums::none;
+  std::vector<batch_damage> by_chunk_;
 };
+
+/// Compares the logits of a state with the reference.
+[[nodiscard]] inline batch_damage compare_batch(driver& forward, const any_state& state, const batch_reference& reference,
+                                                std::span<const any_metric> metrics, std::size_t threads) {
+  batch_comparison comparison{reference, metrics};
+  const auto rows_of = [&](std::size_t c) {
+    return std::span(reference.rows).subspan(reference.chunks[c].first, reference.chunks[c].count);
+  };
+  if (forward.has_rows()) {
+    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) {
+      std::vector<std::size_t> in_order(reference.chunks[c].count);
+      std::iota(in_order.begin(), in_order.end(), std::size_t{0});
+      const logits_block chosen = forward.logits(state, rows_of(c));
+      comparison.take(c, chosen.view(), in_order);
+    });
+  } else {
+    const logits_block all = forward.logits(state);
+    if (static_cast<std::size_t>(all.rows()) != reference.sequences * reference.length)
+      throw shape_error{"the forward gave " + shape_text(all.rows(), all.columns()) + " logits for a batch of " +
+                        std::to_string(reference.sequences * reference.length) + " positions"};
+    const const_matrix_ref<float> observed = all.view();
+    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) { comparison.take(c, observed, rows_of(c)); });
+  }
+  return comparison.total();
+}
 
 /// What every metric says of a candidate that changes nothing; no forward is spent.
 [[nodiscard]] inline batch_damage compare_with_itself(const batch_reference& reference, std::span<const any_metric> metrics,
                                                       std::size_t threads) {
-  unchanged_forward itself{reference};
-  return compare_batch(itself, std::size_t{0}, reference, metrics, threads);
+  batch_comparison comparison{reference, metrics};
+  std::vector<std::size_t> rows(reference.rows.size());
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  parallel_for(threads, reference.chunks.size(), [&](std::size_t c) {
+    comparison.take(c, reference.logits, std::span(rows).subspan(reference.chunks[c].first, reference.chunks[c].count));
+  });
+  return comparison.total();
 }
 
 /// Turns the damage that is left into what was saved of the whole damage. False: nothing was, to the last bit.

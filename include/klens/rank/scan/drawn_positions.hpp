@@ -2,27 +2,45 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <numeric>
+#include <klens/detail/random.hpp>
+#include <klens/error.hpp>
+#include <klens/rank/rank_options.hpp>
+#include <string>
 #include <utility>
 #include <vector>
 
-#include <klens/detail/random.hpp>
-
 namespace klens::detail {
 
-/// Which positions of a sequence are measured when `wanted` are drawn across all sequences: every sequence gives as many as any
-/// other (one more or less where they do not divide), drawn without replacement, so that the mean over them estimates the mean
-/// over all. Depends on seed and sequence alone, not on batches. Ascending; all positions where wanted is 0 or not fewer than
-/// there are.
-[[nodiscard]] inline std::vector<std::size_t> drawn_positions(std::size_t wanted, std::uint64_t seed, std::size_t sequence,
-                                                              std::size_t sequences, std::size_t length) {
-  std::vector<std::size_t> positions(length);
-  std::iota(positions.begin(), positions.end(), std::size_t{0});
-  if (wanted == 0 || wanted >= sequences * length) return positions;
-  const std::size_t count = (sequence + 1) * wanted / sequences - sequence * wanted / sequences;
-  random_stream random{seed, sequence};
-  for (std::size_t i = 0; i < count; ++i) std::swap(positions[i], positions[i + random.below(length - i)]);
+/// Whether the position of that token counts; all do where options.counted is empty.
+[[nodiscard]] inline bool position_counts(const rank_options& options, std::size_t token) {
+  return options.counted.empty() || options.counted[token];
+}
+
+/// How many of the first `tokens` positions count.
+[[nodiscard]] inline std::size_t positions_counted(const rank_options& options, std::size_t tokens) {
+  if (options.counted.empty()) return tokens;
+  const auto first = options.counted.begin();
+  return static_cast<std::size_t>(std::count(first, first + static_cast<std::ptrdiff_t>(tokens), true));
+}
+
+/// Which positions of a sequence are measured: those that count, or options.positions drawn from them across all sequences.
+/// Every sequence gives its share (rounded up or down), drawn without replacement, so that the mean over them estimates the mean
+/// over all. Depends on seed and sequence alone, not on batches. Ascending.
+///   `first_token`   the sequence's first, in the whole calibration set
+[[nodiscard]] inline std::vector<std::size_t> drawn_positions(const rank_options& options, std::size_t sequence,
+                                                              std::size_t first_token, std::size_t length) {
+  if (!options.counted.empty() && first_token + length > options.counted.size())
+    throw shape_error{"options.counted has " + std::to_string(options.counted.size()) + " entries, the forward gave at least " +
+                      std::to_string(first_token + length) + " positions; give an entry for each"};
+  std::vector<std::size_t> positions;
+  for (std::size_t p = 0; p < length; ++p)
+    if (position_counts(options, first_token + p)) positions.push_back(p);
+  const std::size_t wanted = options.positions, all = positions_counted(options, options.tokens.size() / length * length);
+  if (wanted == 0 || wanted >= all) return positions;
+  const std::size_t before = positions_counted(options, first_token), here = positions.size();
+  const std::size_t count = (before + here) * wanted / all - before * wanted / all;
+  random_stream random{options.seed, sequence};
+  for (std::size_t i = 0; i < count; ++i) std::swap(positions[i], positions[i + random.below(here - i)]);
   positions.resize(count);
   std::ranges::sort(positions);
   return positions;

@@ -4,18 +4,21 @@
 #include <cstdint>
 #include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
+#include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
-#include <span>
+#include <klens/rank/scan/drawn_positions.hpp>
 #include <string>
 #include <vector>
 
 namespace klens::detail {
 
-/// Gives a batch's reference the token after each measured position. Returns by sequence the sum of -ln P(next token), and how many.
-///   `tokens`     of the whole calibration set; the batch begins at `first_row`
+/// Gives a batch's reference the token after each measured position: none at the end of a sequence, and none where that token's
+/// own position does not count. Returns by sequence the sum of -ln P(next token), and how many.
+///   options.tokens are those of the whole calibration set; the batch begins at `first_row`
 /// Throws shape_error where they are fewer than the positions, argument_error for a token outside the vocabulary.
-[[nodiscard]] inline std::vector<contribution> take_next_tokens(batch_reference& reference,
-                                                                std::span<const std::int32_t> tokens, std::size_t first_row) {
+[[nodiscard]] inline std::vector<contribution> take_next_tokens(batch_reference& reference, const rank_options& options,
+                                                                std::size_t first_row) {
+  const std::vector<std::int32_t>& tokens = options.tokens;
   const std::size_t end = first_row + reference.sequences * reference.length;
   if (end > tokens.size())
     throw shape_error{"options.tokens has " + std::to_string(tokens.size()) + " tokens, the forward gave at least " +
@@ -24,7 +27,7 @@ namespace klens::detail {
   for (std::size_t at = 0; at < reference.rows.size(); ++at) {
     const std::size_t here = reference.rows[at];
     reference.next.push_back(-1);
-    if ((here + 1) % reference.length == 0) continue;
+    if ((here + 1) % reference.length == 0 || !position_counts(options, first_row + here + 1)) continue;
     const std::int32_t token = tokens[first_row + here + 1];
     if (token < 0 || token >= reference.logits.cols())
       throw argument_error{"token " + std::to_string(token) + " at " + std::to_string(first_row + here + 1) +

@@ -2,14 +2,15 @@
 
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/rank_options.hpp>
-#include <klens/rank/scan/as_staged.hpp>
 #include <klens/rank/scan/candidate_run.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
 #include <klens/rank/scan/scan_book.hpp>
 #include <klens/rank/scan_error.hpp>
@@ -18,26 +19,22 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace klens::detail {
 
 /// One run of rank_layers: batches outside, candidates inside.
-template <class Forward>
 class scan {
  public:
-  scan(std::span<layer> layers, Forward& forward, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
+  scan(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
        const rank_options& options)
       : layers_{layers},
         forward_{forward},
         schemes_{schemes},
         metrics_{metrics},
         options_{options},
-        book_{layers, schemes, metrics, options, forward_.stages()},
-        wanted_(forward_.stages() + 1, false) {
-    if (options.noise_floor && !residual_forward<Forward>)
-      throw argument_error{"options.noise_floor needs a forward that shows its residual stream (klens::residual_forward)"};
+        book_{layers, schemes, metrics, options, forward.stages()},
+        wanted_(forward.stages() + 1, false) {
     for (const layer& each : layers) {
       expect_finite_weights(each);
       wanted_[each.stage] = true;
@@ -45,38 +42,30 @@ class scan {
   }
 
   [[nodiscard]] scores run() {
-    std::string place;
     try {
       while (book_.batches_done() < options_.batches && book_.alive() > 0) {
-        place = "batch " + std::to_string(book_.batches_done());
         const bool goes_on = run_batch();
         expect_weights_back(layers_);
         if (!goes_on) return book_.finish(false);
         book_.close_batch();
       }
     } catch (const std::exception& caught) {
-      throw scan_error{with_lost_weights(place + ": " + caught.what(), layers_), book_.finish(false)};
+      throw scan_error{with_lost_weights(place() + ": " + problem_text(caught), layers_), book_.finish(false)};
     }
     return book_.finish(true);
   }
 
  private:
-  using staged = as_staged<Forward>;
-  using state = decltype(std::declval<staged&>().begin(0));
-  using entries = stage_entries<state>;
+  [[nodiscard]] std::string place() const { return "batch " + std::to_string(book_.batches_done()); }
 
   /// False: the caller wants to stop.
   bool run_batch() {
-    const entries entered = run_stages(forward_, book_.batches_done(), wanted_);
-    batch_reference reference = take_reference(forward_, entered.rbegin()->second, book_.sequences_seen(), options_);
+    const stage_entries entered = run_stages(forward_, book_.batches_done(), wanted_);
+    batch_reference reference =
+        take_reference(forward_, entered.rbegin()->second, book_.next_batch(), options_, book_.batches_done());
     book_.open_batch(reference);
     book_.spend(share_of_forward(forward_, 0, reference));
-
-    if constexpr (residual_forward<Forward>)
-      if (options_.noise_floor && book_.batches_done() == 0) {
-        book_.spend(share_of_forward(forward_, 0, reference));
-        book_.set_noise(damage_of_rounding(forward_.user(), reference, metrics_, options_.seed, options_.threads));
-      }
+    if (book_.batches_done() == 0) measure_noise(entered, reference);
 
     if (options_.from == direction::from_quantized) {
       for (std::size_t s = 0; s < schemes_.size(); ++s)
@@ -88,8 +77,26 @@ class scan {
     return true;
   }
 
+  /// What the untouched model differs by from the reference: run again, and with its embeddings changed in their last bits;
+  /// from a reference that is not its own, as it is.
+  void measure_noise(const stage_entries& entered, const batch_reference& reference) {
+    if (options_.reference) {
+      book_.set_noise(compare_batch(forward_, entered.rbegin()->second, reference, metrics_, options_.threads));
+      return;
+    }
+    const bool by_rounding = options_.noise_floor && forward_.has_residual();
+    if (options_.repeat_reference || (options_.noise_floor && !by_rounding)) {
+      book_.spend(share_of_forward(forward_, 0, reference));
+      book_.add_repetition(damage_of_repeating(forward_, reference, metrics_, options_));
+    }
+    if (by_rounding) {
+      book_.spend(share_of_forward(forward_, 0, reference));
+      book_.set_noise(damage_of_rounding(forward_, reference, metrics_, options_));
+    }
+  }
+
   /// Measures all candidates of a layer that are still in the scan. False: the caller wants to stop.
-  bool measure_layer(std::size_t l, const entries& entered, const batch_reference& reference) {
+  bool measure_layer(std::size_t l, const stage_entries& entered, const batch_reference& reference) {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
     for (const std::size_t candidate : book_.candidates_of(l)) {
@@ -97,15 +104,8 @@ class scan {
       const scheme& storage = schemes_[book_.scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
-        const weight_error error = guard->apply(storage, {.threads = options_.threads});
-        const bool changed = guard->changed();
-        const batch_damage damage =
-            changed ? compare_batch(forward_, resume(forward_, entered, perturbed.stage), reference, metrics_, options_.threads)
-                    : compare_with_itself(reference, metrics_, options_.threads);
-        const outcome result = !changed         ? outcome::weights_unchanged
-                               : damage.changed ? outcome::measured
-                                                : outcome::output_unchanged;
-        if (!enter(candidate, error, damage, result, changed ? share_of_forward(forward_, perturbed.stage, reference) : 0)) {
+        measure(candidate, storage, *guard, perturbed.stage, entered, reference);
+        if (!book_.report(candidate)) {
           guard->restore();
           return false;
         }
@@ -117,43 +117,58 @@ class scan {
     return true;
   }
 
+  /// Measures one candidate, whose layer `guard` guards.
+  void measure(std::size_t candidate, const scheme& storage, weight_guard& guard, std::size_t stage,
+               const stage_entries& entered, const batch_reference& reference) {
+    try {
+      const weight_error error = guard.apply(storage, {.threads = options_.threads});
+      if (!guard.changed()) {
+        book_.add(candidate, error,
+                  options_.reference ? compare_batch(forward_, entered.rbegin()->second, reference, metrics_, options_.threads)
+                                     : compare_with_itself(reference, metrics_, options_.threads),
+                  outcome::weights_unchanged);
+        return;
+      }
+      const any_state after = resume(forward_, entered, stage);
+      book_.spend(share_of_forward(forward_, stage, reference));
+      const batch_damage damage = compare_batch(forward_, after, reference, metrics_, options_.threads);
+      book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
+    } catch (const numeric_error& caught) {  // of this candidate alone: the untouched model had finite logits
+      book_.fail(candidate, place() + ": " + caught.what());
+    }
+  }
+
+  struct quantized_layer {
+    quantized_layer(layer& of, std::size_t index) : quantized{of}, candidate{index}, guard{of} {}
+    layer& quantized;
+    std::size_t candidate;
+    weight_guard guard;
+    weight_error error{};
+  };
+
   /// Quantizes every layer under one scheme, then measures how much of the damage goes away when one of them is restored.
   bool measure_restored(std::size_t s, const batch_reference& reference) {
-    struct quantized_layer {
-      quantized_layer(layer& of, std::size_t index) : quantized{of}, candidate{index}, guard{of} {}
-      layer& quantized;
-      std::size_t candidate;
-      weight_guard guard;
-      weight_error error{};
-    };
     std::deque<quantized_layer> all;  // whatever happens, each is restored when this goes
     for (std::size_t l = 0; l < layers_.size(); ++l)
       for (const std::size_t candidate : book_.candidates_of(l))
-        if (book_.scheme_of(candidate) == s) all.emplace_back(layers_[l], candidate);
-    for (quantized_layer& each : all) {
-      try {
-        each.error = each.guard.apply(schemes_[s], {.threads = options_.threads});
-      } catch (const std::exception& caught) {
-        throw error_at(each.quantized, schemes_[s], caught);
-      }
-    }
-    const entries entered = run_stages(forward_, book_.batches_done(), wanted_);
-    const batch_damage whole = compare_batch(forward_, entered.rbegin()->second, reference, metrics_, options_.threads);
-    book_.add_quantized(schemes_[s].name(), whole);
+        if (book_.scheme_of(candidate) == s && !quantize(all.emplace_back(layers_[l], candidate), schemes_[s])) all.pop_back();
+    std::optional<batch_damage> whole;
+    const stage_entries entered = run_stages(forward_, book_.batches_done(), wanted_);
     book_.spend(share_of_forward(forward_, 0, reference));
+    try {
+      whole = compare_batch(forward_, entered.rbegin()->second, reference, metrics_, options_.threads);
+      book_.add_quantized(schemes_[s].name(), *whole);
+    } catch (const numeric_error& caught) {
+      for (quantized_layer& each : all)
+        if (book_.alive(each.candidate))
+          book_.fail(each.candidate, place() + ": with every layer as " + schemes_[s].name() + ", " + caught.what());
+      return true;
+    }
     for (quantized_layer& each : all) {
       if (!book_.alive(each.candidate)) continue;
       try {
-        const bool changed = each.guard.changed();
-        each.guard.restore();
-        batch_damage saved =
-            compare_batch(forward_, resume(forward_, entered, each.quantized.stage), reference, metrics_, options_.threads);
-        if (changed) (void)each.guard.apply(schemes_[s], {.threads = options_.threads});
-        const outcome result = !changed                          ? outcome::weights_unchanged
-                               : turn_into_savings(saved, whole) ? outcome::measured
-                                                                 : outcome::output_unchanged;
-        if (!enter(each.candidate, each.error, saved, result, share_of_forward(forward_, each.quantized.stage, reference)))
-          return false;
+        measure_one_restored(each, schemes_[s], entered, reference, *whole);
+        if (!book_.report(each.candidate)) return false;
       } catch (const std::exception& caught) {
         throw error_at(each.quantized, schemes_[s], caught);
       }
@@ -161,16 +176,43 @@ class scan {
     return true;
   }
 
-  /// Enters a candidate's damage in the books. False: the caller wants to stop.
-  [[nodiscard]] bool enter(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result,
-                           double forwards) {
-    book_.spend(forwards);
-    book_.add(candidate, error, damage, result);
-    return book_.report(candidate);
+  /// Quantizes a layer. False where the scheme cannot hold its weights: the layer is as it was, and its candidate has failed.
+  bool quantize(quantized_layer& each, const scheme& storage) {
+    try {
+      each.error = each.guard.apply(storage, {.threads = options_.threads});
+      return true;
+    } catch (const numeric_error& caught) {
+      each.guard.restore();
+      if (book_.alive(each.candidate)) book_.fail(each.candidate, place() + ": " + caught.what());
+      return false;
+    } catch (const std::exception& caught) {
+      throw error_at(each.quantized, storage, caught);
+    }
+  }
+
+  void measure_one_restored(quantized_layer& each, const scheme& storage, const stage_entries& entered,
+                            const batch_reference& reference, const batch_damage& whole) {
+    const std::size_t stage = each.quantized.stage;
+    const bool changed = each.guard.changed();
+    each.guard.restore();
+    std::optional<batch_damage> saved;
+    try {
+      const any_state after = resume(forward_, entered, stage);
+      book_.spend(share_of_forward(forward_, stage, reference));
+      saved = compare_batch(forward_, after, reference, metrics_, options_.threads);
+    } catch (const numeric_error& caught) {
+      book_.fail(each.candidate, place() + ": " + caught.what());
+    }
+    if (changed) (void)each.guard.apply(storage, {.threads = options_.threads});
+    if (!saved) return;
+    const outcome result = !changed                           ? outcome::weights_unchanged
+                           : turn_into_savings(*saved, whole) ? outcome::measured
+                                                              : outcome::output_unchanged;
+    book_.add(each.candidate, each.error, *saved, result);
   }
 
   std::span<layer> layers_;
-  staged forward_;
+  driver& forward_;
   const std::vector<scheme>& schemes_;
   const std::vector<any_metric>& metrics_;
   const rank_options& options_;

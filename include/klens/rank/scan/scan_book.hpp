@@ -1,22 +1,22 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
+#include <charconv>
 #include <cstddef>
-#include <cstdint>
 #include <iterator>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/rank_options.hpp>
+#include <klens/rank/scan/check_request.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
 #include <klens/rank/scan/next_tokens.hpp>
+#include <klens/rank/scan/reference_pass.hpp>
+#include <klens/rank/scan/scan_effort.hpp>
 #include <klens/rank/scan/settle_places.hpp>
 #include <klens/rank/scan/summarize.hpp>
 #include <klens/rank/scores.hpp>
-#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,15 +28,10 @@ class scan_book {
  public:
   scan_book(std::span<const layer> layers, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
             const rank_options& options, std::size_t stages)
-      : metrics_{&metrics}, options_{&options}, by_layer_(layers.size()), batches_expected_{options.batches} {
-    expect_something(layers, schemes, metrics);
-    std::set<std::string> names;
-    for (const layer& each : layers) {
-      if (!names.insert(each.name).second) throw argument_error{each.name + ": two layers have this name"};
-      if (each.stage > stages)
-        throw argument_error{each.name + ": its stage is " + std::to_string(each.stage) + ", the forward's head is stage " +
-                             std::to_string(stages)};
-    }
+      : metrics_{&metrics}, options_{&options}, effort_{options}, by_layer_(layers.size()) {
+    check_request(layers, schemes, metrics, options, stages);
+    for (const any_metric& each : metrics) result_.metrics.push_back(info_of(each));
+    if (!options.rank_by.empty()) rank_by_ = result_.index_of(options.rank_by);
     for (std::size_t l = 0; l < layers.size(); ++l)
       for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes[s], s);
     if (result_.candidates.empty())
@@ -46,32 +41,31 @@ class scan_book {
 
   [[nodiscard]] const std::vector<std::size_t>& candidates_of(std::size_t layer_index) const { return by_layer_[layer_index]; }
   [[nodiscard]] std::size_t scheme_of(std::size_t candidate) const { return scheme_of_[candidate]; }
-  [[nodiscard]] bool alive(std::size_t candidate) const { return result_.candidates[candidate].place == standing::open; }
+  [[nodiscard]] bool alive(std::size_t candidate) const { return is_alive(result_.candidates[candidate]); }
   [[nodiscard]] std::size_t alive() const {
-    return static_cast<std::size_t>(std::ranges::count(result_.candidates, standing::open, &layer_score::place));
+    return static_cast<std::size_t>(std::ranges::count_if(result_.candidates, is_alive));
   }
   [[nodiscard]] std::size_t batches_done() const noexcept { return batches_done_; }
-  [[nodiscard]] std::size_t sequences_seen() const noexcept { return result_.sequences; }
+  [[nodiscard]] batch_start next_batch() const noexcept { return {result_.sequences, result_.tokens}; }
 
   /// Enters a batch's reference, and gives it its next tokens.
   void open_batch(batch_reference& reference) {
-    first_row_ = result_.positions;
+    first_token_ = result_.tokens;
     sequences_before_ = result_.sequences;
     if (!options_->tokens.empty()) {
-      const std::vector<contribution> nll = take_next_tokens(reference, options_->tokens, first_row_);
+      const std::vector<contribution> nll = take_next_tokens(reference, *options_, first_token_);
       result_.reference.nll_by_sequence.insert(result_.reference.nll_by_sequence.end(), nll.begin(), nll.end());
     }
-    result_.positions += reference.sequences * reference.length;
+    const std::size_t tokens = reference.sequences * reference.length;
+    result_.tokens += tokens;
+    result_.positions = positions_counted(*options_, result_.tokens);
     result_.sequences += reference.sequences;
     measured_in_batch_ = reference.rows.size();
-    rows_in_batch_ = reference.sequences * reference.length;
-    spent_before_batch_ = spent_;
-    alive_in_batch_ = alive();
-    done_in_batch_ = 0;
+    effort_.open_batch(tokens, result_.tokens, alive());
   }
 
   /// Counts work done on the current batch, in whole forwards over it.
-  void spend(double forwards) { spent_ += forwards * static_cast<double>(rows_in_batch_); }
+  void spend(double forwards) { effort_.spend(forwards); }
 
   /// Enters what a candidate did to the current batch.
   void add(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result) {
@@ -79,21 +73,28 @@ class scan_book {
     add_sequences(damage, each.metrics);
     each.positions += measured_in_batch_;
     each.weight_sqnr_db = sqnr_db(error);
-    if (each.result != outcome::measured) each.result = result;
-    ++done_in_batch_;
+    if (each.result != outcome::measured && measured_in_batch_ > 0) each.result = result;
+    effort_.finish_candidate();
   }
 
   /// Enters that a candidate was dealt with without being measured.
   void pass_over(std::size_t candidate, const weight_error& error) {
     result_.candidates[candidate].weight_sqnr_db = sqnr_db(error);
-    ++done_in_batch_;
+    effort_.finish_candidate();
+  }
+
+  /// Enters that a candidate cannot be measured, and why. It leaves the scan; what it had is not kept, it would mislead.
+  void fail(std::size_t candidate, const std::string& reason) {
+    layer_score& each = result_.candidates[candidate];
+    each.result = outcome::failed;
+    each.reason = reason;
+    each.positions = 0;
+    each.metrics.assign(metrics_->size(), {});
+    effort_.finish_candidate();
   }
 
   /// Says how many candidates the current batch is for, and how many batches there will be, where that is not all of them.
-  void expect(std::size_t candidates, std::size_t batches) {
-    alive_in_batch_ = candidates;
-    batches_expected_ = batches;
-  }
+  void expect(std::size_t candidates, std::size_t batches) { effort_.expect(candidates, batches); }
 
   /// Enters what a whole model under one scheme lost on the current batch.
   void add_quantized(const std::string& scheme_name, const batch_damage& damage) {
@@ -105,72 +106,85 @@ class scan_book {
     add_sequences(damage, found->metrics);
   }
 
+  /// Enters the noise floor.
   void set_noise(const batch_damage& damage) {
-    result_.noise.resize(metrics_->size());
+    result_.noise.assign(metrics_->size(), {});
     add_sequences(damage, result_.noise);
+  }
+
+  /// Enters what the untouched model gave when it ran again over the first batch. Not the same bits: a remark says so.
+  void add_repetition(const batch_damage& damage) {
+    if (damage.changed || options_->noise_floor) set_noise(damage);
+    if (!damage.changed) return;
+    metric_score& apart = result_.noise[rank_by_];
+    summarize((*metrics_)[rank_by_], apart, false);
+    char digits[32];
+    const auto end = std::to_chars(digits, digits + sizeof digits, apart.mean, std::chars_format::general, 2);
+    result_.remarks.push_back("the untouched model gave other logits when it ran again over the first batch (" +
+                              result_.metrics[rank_by_].name + " " + std::string(digits, end.ptr) + " " +
+                              result_.metrics[rank_by_].unit +
+                              "): scores no worse than that mean nothing; make the engine deterministic, or rank by what is "
+                              "well above it");
   }
 
   /// Tells the caller; false: it wants to stop.
   [[nodiscard]] bool report(std::size_t candidate) const {
     if (!options_->progress) return true;
-    const layer_score& each = result_.candidates[candidate];
-    const double done = static_cast<double>(done_in_batch_) / static_cast<double>(alive_in_batch_);
-    const double batches_left = static_cast<double>(batches_expected_ - batches_done_) - done;
-    const double in_batch = (spent_ - spent_before_batch_) / done;
-    const double expected = forwards(spent_ + in_batch * batches_left);
-    return options_->progress({batches_done_, batches_expected_, done_in_batch_, alive_in_batch_, each.layer, each.scheme,
-                               result_.positions, forwards(spent_), expected, seconds(),
-                               seconds() * (expected / forwards(spent_) - 1)});
+    scan_progress now = effort_.progress(batches_done_);
+    now.layer = result_.candidates[candidate].layer;
+    now.scheme = result_.candidates[candidate].scheme;
+    now.positions = result_.positions;
+    return options_->progress(now);
   }
 
   /// Ends a batch: candidates whose place is settled leave.
   void close_batch() {
     ++batches_done_;
+    effort_.close_batch();
+    result_.cost = {effort_.forwards(batches_done_), effort_.seconds()};
     look at;
     at.confidence = options_->confidence;
     at.sequences = result_.sequences;
     at.sequences_before = sequences_before_;
     at.sequences_in_all = options_->sequence_length ? options_->tokens.size() / options_->sequence_length : 0;
-    at.forwards = forwards(spent_);
-    at.seconds = seconds();
+    at.forwards = result_.cost.forwards;
+    at.seconds = result_.cost.seconds;
     settle_places(result_, (*metrics_)[rank_by_], rank_by_, options_->stop, at);
-    if (options_->checkpoint) options_->checkpoint({result_, batches_done_, spent_});
+    if (options_->checkpoint) options_->checkpoint({result_, batches_done_, effort_.spent()});
   }
 
   /// The result so far, with means and intervals.
   [[nodiscard]] scores finish(bool complete) const {
     scores done = result_;
-    done.cost = {forwards(spent_), seconds()};
+    done.cost = {effort_.forwards(batches_done_), effort_.seconds()};
     done.complete = complete;
     const bool savings = options_->from == direction::from_quantized;
     for (std::size_t m = 0; m < metrics_->size(); ++m) {
       for (layer_score& each : done.candidates) summarize((*metrics_)[m], each.metrics[m], savings);
       for (whole_score& each : done.quantized) summarize((*metrics_)[m], each.metrics[m], false);
       if (!done.noise.empty()) summarize((*metrics_)[m], done.noise[m], false);
+      if (is_unknown_to_all(done, m))
+        done.remarks.push_back(done.metrics[m].name +
+                               ": no position counts for it, so it is unknown (a metric of the next token needs "
+                               "options.tokens, and sequences of at least two tokens that count)");
     }
     return done;
   }
 
  private:
-  void expect_something(std::span<const layer> layers, const std::vector<scheme>& schemes,
-                        const std::vector<any_metric>& metrics) {
-    if (layers.empty()) throw argument_error{"rank_layers: there is no layer to rank"};
-    if (schemes.empty()) throw argument_error{"rank_layers: there is no scheme to rank layers under"};
-    if (metrics.empty()) throw argument_error{"rank_layers: there is no metric to rank by"};
-    if (options_->batches == 0) throw argument_error{"rank_layers: options.batches is 0; a scan needs at least one"};
-    if (options_->positions != 0 && options_->tokens.empty())
-      throw argument_error{"rank_layers: drawing options.positions needs options.tokens, which tell how many there are"};
-    for (const any_metric& each : metrics) {
-      if (options_->from == direction::from_quantized && each.has_finish())
-        throw argument_error{"metric " + each.name +
-                             " is no mean over positions: what restoring a layer saves of it is not defined"};
-      if (std::ranges::find(result_.metrics, each.name, &metric_info::name) != result_.metrics.end())
-        throw argument_error{"metric " + each.name + " is asked for twice"};
-      result_.metrics.push_back({each.name, each.unit, each.higher_is_worse});
+  [[nodiscard]] static bool is_alive(const layer_score& each) noexcept {
+    return each.place == standing::open && each.result != outcome::failed;
+  }
+
+  /// Whether candidates were measured, and no position of any had a weight for that metric.
+  [[nodiscard]] static bool is_unknown_to_all(const scores& all, std::size_t metric) {
+    const auto has_weight = [](const contribution& sums) { return sums.weight != 0; };
+    bool measured = false;
+    for (const layer_score& each : all.candidates) {
+      if (std::ranges::any_of(each.metrics[metric].by_sequence, has_weight)) return false;
+      measured = measured || each.positions > 0;
     }
-    if (!options_->rank_by.empty()) rank_by_ = result_.index_of(options_->rank_by);
-    if (!(options_->confidence > 0 && options_->confidence < 1))
-      throw argument_error{"options.confidence is " + std::to_string(options_->confidence) + "; it lies between 0 and 1"};
+    return measured;
   }
 
   void add_candidate(const layer& each, std::size_t layer_index, const scheme& storage, std::size_t scheme_index) {
@@ -189,10 +203,8 @@ class scan_book {
     candidate.columns = each.columns();
     candidate.bytes = storage.bytes(each.rows(), each.columns());
     candidate.metrics.resize(metrics_->size());
-    if (find_candidate(candidate)) throw argument_error{"scheme " + candidate.scheme + " is asked for twice"};
     result_.candidates.push_back(std::move(candidate));
   }
-  [[nodiscard]] bool find_candidate(const layer_score& like) const { return result_.find(like.layer, like.scheme) != nullptr; }
 
   void take_up(const scan_checkpoint& from) {
     const auto same = [](const layer_score& a, const layer_score& b) {
@@ -202,9 +214,11 @@ class scan_book {
                       std::ranges::equal(from.so_far.metrics, result_.metrics, {}, &metric_info::name, &metric_info::name);
     if (!fits)
       throw argument_error{"options.resume is of another scan: its layers, schemes or metrics are not those asked for"};
+    check_resumed(from, *options_);
     result_ = from.so_far;
+    result_.tokens = std::max(result_.tokens, result_.positions);
     batches_done_ = from.batches;
-    spent_ = from.spent;
+    effort_.take_up(from.spent, from.so_far.cost.seconds);
   }
 
   void add_sequences(const batch_damage& damage, std::vector<metric_score>& scores_of_metrics) const {
@@ -212,40 +226,21 @@ class scan_book {
       for (std::size_t m = 0; m < sequence.size(); ++m) {
         metric_score& score = scores_of_metrics[m];
         score.by_sequence.push_back(sequence[m].total);
-        take_worst((*metrics_)[m], score, sequence[m].worst, sequence[m].worst_row + first_row_);
+        take_worst((*metrics_)[m], score, sequence[m].worst, sequence[m].worst_row + first_token_);
       }
   }
 
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
-  /// Work as whole forwards over the calibration set; without tokens its size is guessed from the batches seen.
-  [[nodiscard]] double forwards(double spent) const noexcept {
-    const double known = static_cast<double>(options_->tokens.size());
-    const double guessed = static_cast<double>(result_.positions) * static_cast<double>(options_->batches) /
-                           static_cast<double>(std::max<std::size_t>(batches_done_ + (done_in_batch_ > 0 ? 1 : 0), 1));
-    const double all = known > 0 ? known : guessed;
-    return all > 0 ? spent / all : 0;
-  }
-
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   const std::vector<any_metric>* metrics_;
   const rank_options* options_;
+  scan_effort effort_;
   scores result_;
   std::vector<std::vector<std::size_t>> by_layer_;
-  std::size_t batches_expected_;
   std::vector<std::size_t> scheme_of_;
   std::size_t rank_by_ = 0;
   std::size_t batches_done_ = 0;
-  double spent_ = 0;
   std::size_t sequences_before_ = 0;
-  std::size_t first_row_ = 0;
+  std::size_t first_token_ = 0;
   std::size_t measured_in_batch_ = 0;
-  std::size_t rows_in_batch_ = 0;
-  double spent_before_batch_ = 0;
-  std::size_t alive_in_batch_ = 0;
-  std::size_t done_in_batch_ = 0;
 };
 
 }  // namespace klens::detail

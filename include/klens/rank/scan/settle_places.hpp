@@ -12,11 +12,12 @@
 namespace klens::detail {
 
 /// Lets the stopping rule look at the candidates of each scheme, and enters where they now stand. `at` brings what the rule
-/// must know beside the candidates.
+/// must know beside the candidates. Candidates that failed are not shown to it.
 inline void settle_places(scores& all, const any_metric& metric, std::size_t metric_index, const any_stopping_rule& stop,
                           look at) {
   std::map<std::string, std::vector<layer_score*>> schemes;
-  for (layer_score& each : all.candidates) schemes[each.scheme].push_back(&each);
+  for (layer_score& each : all.candidates)
+    if (each.result != outcome::failed) schemes[each.scheme].push_back(&each);
   at.higher_is_worse = metric.higher_mean_is_worse();
   for (const auto& [scheme, candidates] : schemes) {
     std::vector<sequence_sums> sums;

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <klens/error.hpp>
+#include <klens/layer.hpp>
+#include <klens/metric/any_metric.hpp>
+#include <klens/quant/scheme.hpp>
+#include <klens/rank/rank_options.hpp>
+#include <klens/rank/scores.hpp>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace klens::detail {
+
+inline void check_options(const rank_options& options) {
+  if (options.batches == 0) throw argument_error{"rank_layers: options.batches is 0; a scan needs at least one"};
+  if (options.positions != 0 && options.tokens.empty())
+    throw argument_error{"rank_layers: drawing options.positions needs options.tokens, which tell how many there are"};
+  if (!(options.confidence > 0 && options.confidence < 1))
+    throw argument_error{"options.confidence is " + std::to_string(options.confidence) + "; it lies between 0 and 1"};
+  if (options.reference && options.method != scan_method::exact)
+    throw argument_error{"options.reference needs the method exact: the others learn from the forward's own logits"};
+  if (options.counted.empty()) return;
+  if (!options.tokens.empty() && options.counted.size() != options.tokens.size())
+    throw shape_error{"options.counted has " + std::to_string(options.counted.size()) + " entries, options.tokens " +
+                      std::to_string(options.tokens.size()) + "; give one for each token"};
+  if (std::ranges::find(options.counted, true) == options.counted.end())
+    throw argument_error{"options.counted lets no position count; leave it empty for all"};
+}
+
+/// Throws argument_error or shape_error, as rank_layers does for what is wrong from the start.
+inline void check_request(std::span<const layer> layers, const std::vector<scheme>& schemes,
+                          const std::vector<any_metric>& metrics, const rank_options& options, std::size_t stages) {
+  if (layers.empty()) throw argument_error{"rank_layers: there is no layer to rank"};
+  if (schemes.empty()) throw argument_error{"rank_layers: there is no scheme to rank layers under"};
+  if (metrics.empty()) throw argument_error{"rank_layers: there is no metric to rank by"};
+  check_options(options);
+  std::set<std::string> names;
+  for (const any_metric& each : metrics) {
+    if (options.from == direction::from_quantized && each.has_finish())
+      throw argument_error{"metric " + each.name +
+                           " is no mean over positions: what restoring a layer saves of it is not defined"};
+    if (!names.insert(each.name).second) throw argument_error{"metric " + each.name + " is asked for twice"};
+  }
+  names.clear();
+  for (const scheme& each : schemes)
+    if (!names.insert(each.name()).second) throw argument_error{"scheme " + each.name() + " is asked for twice"};
+  names.clear();
+  for (const layer& each : layers) {
+    if (!names.insert(each.name).second) throw argument_error{each.name + ": two layers have this name"};
+    if (std::max(each.stage, each.last_stage) > stages)
+      throw argument_error{each.name + ": its stage is " + std::to_string(std::max(each.stage, each.last_stage)) +
+                           ", the forward's head is stage " + std::to_string(stages)};
+  }
+}
+
+/// Throws argument_error where a checkpoint contradicts itself: it may come from a file.
+inline void check_resumed(const scan_checkpoint& from, const rank_options& options) {
+  const auto refuse = [](const std::string& problem) {
+    throw argument_error{"options.resume cannot be taken up: " + problem + "; start anew"};
+  };
+  const scores& so_far = from.so_far;
+  if (from.batches > options.batches)
+    refuse("it has " + std::to_string(from.batches) + " batches, the scan " + std::to_string(options.batches));
+  for (const layer_score& each : so_far.candidates) {
+    if (each.metrics.size() != so_far.metrics.size()) refuse(each.layer + " does not have a score for each metric");
+    const bool sees_all = each.place == standing::open && each.result != outcome::failed;
+    for (const metric_score& score : each.metrics)
+      if (score.by_sequence.size() > so_far.sequences || (sees_all && score.by_sequence.size() != so_far.sequences))
+        refuse(each.layer + " has sums of " + std::to_string(score.by_sequence.size()) + " sequences, the scan has seen " +
+               std::to_string(so_far.sequences));
+  }
+}
+
+}  // namespace klens::detail
