@@ -93,3 +93,38 @@ TEST_CASE("checkpoint: a disk that is full ends the scan with an error, weights 
   }
   CHECK(model.first == first);
 }
+
+TEST_CASE("checkpoint: one that does not hold together is refused, not gone on from") {
+  const support::temporary_folder folder;
+  support::toy_model model;
+  auto layers = model.layers();
+  klens::rank_options options;
+  klens::scores whole;
+  klens::write_checkpoint(folder / "c", identity, checkpoints_of_a_scan(options, model, layers, whole).front());
+  const nlohmann::json good = nlohmann::json::parse(support::content_of(folder / "c"));
+  CHECK_NOTHROW((void)klens::read_checkpoint(folder / "c", identity));
+  const auto refused = [&](const char* pointer, const nlohmann::json& value) {
+    nlohmann::json bad = good;
+    REQUIRE(bad.contains(nlohmann::json::json_pointer{pointer}));
+    bad[nlohmann::json::json_pointer{pointer}] = value;
+    std::ofstream{folder / "c"} << bad;
+    CAPTURE(pointer);
+    CHECK_THROWS_WITH_AS((void)klens::read_checkpoint(folder / "c", identity), doctest::Contains("is damaged"),
+                         klens::file_error);
+  };
+  const nlohmann::json nothing{{"values", nlohmann::json::array()}, {"weights", nlohmann::json::array()}};
+  refused("/batches", -1);
+  refused("/batches", 1.5);
+  refused("/batches", 100);  // more than the sequences it has seen
+  refused("/spent", -1);
+  refused("/scores/tokens/sequences", 3);
+  refused("/scores/tokens/positions", 1);
+  refused("/scores/reference/by_sequence", nothing.at("values"));
+  refused("/scores/reference/by_sequence/values/0", nullptr);
+  refused("/scores/candidates/0/metrics/kl/by_sequence", nothing);
+  refused("/scores/candidates/1/positions", 1000);
+  nlohmann::json all = good;  // of a whole candidate
+  for (nlohmann::json& each : all["scores"]["candidates"][0]["metrics"]) each["by_sequence"] = nothing;
+  std::ofstream{folder / "c"} << all;
+  CHECK_THROWS_AS((void)klens::read_checkpoint(folder / "c", identity), klens::file_error);
+}

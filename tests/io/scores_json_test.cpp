@@ -122,3 +122,29 @@ TEST_CASE("scores.json: what is none is refused, with its path") {
   broken("/candidates/0/metrics/kl/by_sequence/weights", nlohmann::json::array());
   broken("/cost", nullptr);
 }
+
+TEST_CASE("scores.json: a path that is no UTF-8 is written, and everything else comes back") {
+  const support::temporary_folder folder;
+  klens::scores_file file = example();
+  file.origin.tokens_file = "caf\xe9.safetensors";
+  klens::write_scores(folder / "scores.json", file);
+  const klens::scores_file read = klens::read_scores(folder / "scores.json");
+  CHECK(read.origin.tokens_file == "caf\xef\xbf\xbd.safetensors");
+  CHECK(read.result.candidates[0].metrics[0].mean == file.result.candidates[0].metrics[0].mean);
+}
+
+TEST_CASE("scores.json: numbers that are no counts are refused, not turned into some count") {
+  const auto refused = [](const char* pointer, const nlohmann::json& value) {
+    nlohmann::json json = klens::to_json(example());
+    json[nlohmann::json::json_pointer{pointer}] = value;
+    CAPTURE(pointer);
+    CHECK_THROWS_AS((void)klens::scores_from_json(json), klens::argument_error);
+  };
+  for (const nlohmann::json& value : {nlohmann::json(-1), nlohmann::json(1.5), nlohmann::json(true), nlohmann::json("1")})
+    for (const char* pointer : {"/tokens/sequences", "/tokens/positions", "/tokens/length", "/tokens/first", "/tokens/sketch/0",
+                                "/cost/peak_bytes", "/candidates/0/bytes", "/candidates/0/positions", "/candidates/0/shape/0",
+                                "/candidates/0/shape/1", "/candidates/0/metrics/kl/at"})
+      refused(pointer, value);
+  refused("/candidates/0/metrics/kl/by_sequence/weights/0", -256);
+  refused("/candidates/0/metrics/kl/by_sequence/values/0", nullptr);
+}

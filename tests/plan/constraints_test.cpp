@@ -128,9 +128,6 @@ TEST_CASE("constraints: contradictions and patterns without a layer are named") 
   refused({.keep_out = {"^head"}}, "plan: '^head' matches no layer; compare it with their names");
   refused({.together = {"qkv"}}, "plan: 'qkv' matches no layer; compare it with their names");
   refused({.keep_out = {"("}}, "plan: '(' is not a regular expression");
-  refused({.together = {"layers"}, .one_change_per_block = true},
-          "plan: model.layers.0.self_attn.q_proj.weight and model.layers.1.mamba.in_proj.weight share a scheme across blocks, "
-          "which does not go with one change per block");
   CHECK_THROWS_WITH_AS(
       (void)constrain(constrain(two_blocks, {}), {}),
       "plan: constraints start from single layers, and model.layers.0.self_attn.q_proj.weight (+2) are several",
@@ -138,58 +135,4 @@ TEST_CASE("constraints: contradictions and patterns without a layer are named") 
   CHECK_THROWS_AS((void)constrain({layer(std::string(1'000'000, 'a'))}, {}), klens::argument_error);
   CHECK_THROWS_AS((void)constrain({layer("a"), layer("a")}, {}), klens::argument_error);
   CHECK_THROWS_AS((void)constrain({layer("a", std::nan(""))}, {}), klens::numeric_error);
-}
-
-static int changes(const std::vector<std::string>& schemes) {
-  int count = 0;
-  for (std::size_t i = 1; i < schemes.size(); ++i) count += schemes[i] != schemes[i - 1];
-  return count;
-}
-
-TEST_CASE("constraints: one change per block leaves exactly the walks with one change") {
-  const std::vector<plan_unit> free{unit("blk.0.a", {{"int4", 1, 8}, {"int8", 2, 4}, {"fp16", 4, 0}}),
-                                    unit("blk.0.b", {{"int4", 1, 16}, {"int8", 2, 2}}),
-                                    unit("blk.0.c", {{"int4", 1, 32}, {"int8", 2, 1}, {"fp16", 4, 0}}),
-                                    unit("blk.0.d", {{"int8", 2, 3}, {"fp16", 4, 0}}), unit("output", {{"int4", 1, 8}})};
-  const std::vector<plan_unit> units = constrain(free, {.one_change_per_block = true});
-  REQUIRE(units.size() == 2);
-  CHECK(units[0].layers == std::vector<std::string>{"blk.0.a", "blk.0.b", "blk.0.c", "blk.0.d"});
-  CHECK(units[1].layers == std::vector<std::string>{"output"});
-  std::set<std::vector<std::string>> expected, found;
-  tests::for_each_allocation(std::span(free).first(4), [&](const std::vector<std::size_t>& chosen) {
-    std::vector<std::string> schemes;
-    for (std::size_t u = 0; u < 4; ++u) schemes.push_back(free[u].choices[chosen[u]].schemes.front());
-    if (changes(schemes) <= 1) expected.insert(schemes);
-  });
-  for (const klens::plan_choice& each : units[0].choices) {
-    CHECK(found.insert(each.schemes).second);
-    std::uint64_t bytes = 0;
-    double damage = 0;
-    for (std::size_t u = 0; u < 4; ++u) {
-      bytes += klens::detail::find_choice(free[u], each.schemes[u])->bytes;
-      damage += klens::detail::find_choice(free[u], each.schemes[u])->damage;
-    }
-    CHECK(each.bytes == bytes);
-    CHECK(each.damage == damage);
-  }
-  CHECK(found == expected);
-  CHECK(expected.size() == 9);
-}
-
-TEST_CASE("constraints: one change per block counts layers that share as one step, and an allocator respects it") {
-  const std::vector<plan_unit> units = constrain(two_blocks, {.one_change_per_block = true});
-  REQUIRE(units.size() == 3);
-  const klens::allocation best = klens::exact{}(units, 100);
-  CHECK(best.gap == 0);
-  for (std::size_t u = 0; u < 2; ++u) CHECK(changes(units[u].choices[best.chosen[u]].schemes) <= 1);
-  const auto pinned = [](const char* a, const char* b, const char* c) {
-    return plan_constraints{
-        .together_by_kind = false, .pins = {{"q_proj", a}, {"k_proj", b}, {"o_proj", c}}, .one_change_per_block = true};
-  };
-  CHECK_NOTHROW((void)constrain(two_blocks, pinned("int8", "int8", "int4")));
-  CHECK_THROWS_WITH_AS(
-      (void)constrain(two_blocks, pinned("int8", "int4", "int8")),
-      "plan: the block of model.layers.0.self_attn.q_proj.weight cannot do with one change of scheme; its pins or "
-      "missing candidates force more",
-      klens::argument_error);
 }

@@ -219,3 +219,17 @@ TEST_CASE("expected tau: sure orders, hopeless orders, nothing") {
     for (int s = 0; s < 32; ++s) each.emplace_back(random.uniform(), 1);
   CHECK(std::abs(klens::expected_tau(views(ties), {.resamples = 400}) - 1.0 / 3) < 0.05);
 }
+
+TEST_CASE("bootstrap: what cannot be is refused before a resample is drawn") {
+  const std::vector<klens::contribution> two{{1, 2}, {3, 4}};
+  const auto mean = [](std::span<const std::vector<double>> means) { return means[0][0]; };
+  const std::vector<klens::score_list> lists{{{two}, 0}};
+  CHECK_THROWS_AS((void)klens::bootstrap(lists, mean, {.confidence = 95}), klens::argument_error);
+  const std::vector<klens::score_list> far{{{two}, std::size_t{1} << 40}};
+  CHECK_THROWS_AS((void)klens::bootstrap(far, mean), klens::argument_error);
+  int calls = 0;
+  const auto growing = [&](std::span<const std::vector<double>>) {
+    return std::vector<double>(static_cast<std::size_t>(++calls), 1.0);
+  };
+  CHECK_THROWS_AS((void)klens::bootstrap_each(lists, growing), klens::shape_error);
+}

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <klens/detail/random.hpp>
+#include <klens/error.hpp>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -162,4 +164,26 @@ TEST_CASE("tie groups: by the first of the group") {
   CHECK(klens::tie_groups(std::vector<klens::sequence_sums>{high, middle, low}) == std::vector<std::size_t>{0, 0, 1});
   const sums one{{1, 1}};
   CHECK(klens::tie_groups(std::vector<klens::sequence_sums>{one, one}) == std::vector<std::size_t>{0, 1});
+}
+
+TEST_CASE("a confidence that is no share between 0 and 1 is refused, in words, wherever it is taken") {
+  const std::vector<klens::contribution> two{{1, 2}, {3, 4}};
+  const std::vector<klens::sequence_sums> ranked{two, two};
+  for (const double confidence : {95.0, 1.0, 0.0, -0.5, std::numeric_limits<double>::quiet_NaN()}) {
+    CAPTURE(confidence);
+    CHECK_THROWS_WITH_AS((void)klens::mean_interval(two, confidence), doctest::Contains("it lies between 0 and 1"),
+                         klens::argument_error);
+    CHECK_THROWS_AS((void)klens::difference_of(two, two, confidence), klens::argument_error);
+    CHECK_THROWS_AS((void)klens::tie_groups(ranked, confidence), klens::argument_error);
+  }
+  CHECK_THROWS_WITH((void)klens::mean_interval(two, 95), "a confidence of 95: it lies between 0 and 1, as 0.95 does");
+}
+
+TEST_CASE("standard_error: of equal weights the textbook's, NaN where there is no spread to see") {
+  // Means 1, 2 and 6 over 2 positions each: variance 7 with n - 1, divided by 3 sequences.
+  const std::vector<klens::contribution> three{{2, 2}, {4, 2}, {12, 2}};
+  CHECK(std::abs(klens::standard_error(three) - std::sqrt(7.0 / 3)) <= 1e-15);
+  const std::vector<klens::contribution> with_a_gap{{2, 2}, {0, 0}, {4, 2}, {12, 2}};  // a sequence that does not count
+  CHECK(klens::standard_error(with_a_gap) == klens::standard_error(three));
+  CHECK(std::isnan(klens::standard_error(std::span(three).first(1))));
 }

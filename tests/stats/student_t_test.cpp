@@ -1,7 +1,8 @@
-#include <klens/stats/detail/student_t.hpp>
+#include <klens/stats/student_t.hpp>
 
 #include <doctest/doctest.h>
 
+#include <initializer_list>
 #include <limits>
 
 namespace {
@@ -79,27 +80,39 @@ TEST_CASE("student_t: quantiles against forty-digit values") {
   for (const known& each : table) {
     CAPTURE(each.dof);
     CAPTURE(each.tail);
-    CHECK(relative(klens::detail::student_t_quantile(each.tail, each.dof), each.t) < 1e-12);
-    CHECK(relative(klens::detail::student_t_tail(each.t, each.dof), each.tail) < 1e-11);  // steeper than the quantile
+    CHECK(relative(klens::student_t_quantile(each.tail, each.dof), each.t) < 1e-12);
+    CHECK(relative(klens::student_t_tail(each.t, each.dof), each.tail) < 1e-11);  // steeper than the quantile
   }
 }
 
 TEST_CASE("student_t: closed forms") {
-  using klens::detail::student_t_tail;
+  using klens::student_t_tail;
   for (const double t : {0.0, 1e-9, 0.3, 1.7, 1.74, 20.0, 1e9}) {
     CAPTURE(t);
     CHECK(relative(student_t_tail(t, 1), std::atan2(1.0, t) / std::numbers::pi) < 1e-12);
     CHECK(relative(student_t_tail(t, 2), 1 / (std::sqrt(2 + t * t) * (std::sqrt(2 + t * t) + t))) < 1e-12);
   }
   CHECK(student_t_tail(infinite, 3) == 0);
-  CHECK(klens::detail::student_t_quantile(0.5, 3) == 0);
+  CHECK(klens::student_t_quantile(0.5, 3) == 0);
 }
 
 TEST_CASE("student_t: infinitely many degrees of freedom are the normal distribution, many are nearly so") {
-  using klens::detail::student_t_quantile;
+  using klens::student_t_quantile;
   CHECK(relative(student_t_quantile(0.025, infinite), 1.959963984540054) < 1e-13);
   CHECK(relative(student_t_quantile(1e-9, infinite), 5.997807015007687) < 1e-13);
   // first term of the expansion in 1/dof: (z^3 + z) / 4
   const double z = 1.959963984540054, dof = 1e7;
   CHECK(relative(student_t_quantile(0.025, dof), z + (z * z * z + z) / 4 / dof) < 1e-9);
+}
+
+TEST_CASE("student_t: the whole range of tails, and an end for every argument") {
+  using klens::student_t_quantile;
+  CHECK(student_t_quantile(0.975, 5) == -student_t_quantile(1 - 0.975, 5));
+  CHECK(klens::student_t_tail(-1.7, 4) == 1 - klens::student_t_tail(1.7, 4));
+  CHECK(student_t_quantile(0, 3) == infinite);
+  CHECK(student_t_quantile(1, 3) == -infinite);
+  for (const double tail : {-47.0, 1.5, std::numeric_limits<double>::quiet_NaN()})
+    CHECK(std::isnan(student_t_quantile(tail, 3)));
+  CHECK(std::isnan(student_t_quantile(0.1, 0)));
+  CHECK(std::isnan(student_t_quantile(0.1, std::numeric_limits<double>::quiet_NaN())));
 }

@@ -32,6 +32,10 @@ struct exported {
   return parts && parts->family == scheme_family::integer ? parts : std::nullopt;
 }
 
+/// Floats without a scale.
+[[nodiscard]] inline bool is_float(std::string_view scheme) noexcept {
+  return scheme == "fp16" || scheme == "bf16" || scheme == "f32";
+}
 [[nodiscard]] inline bool is_half(std::string_view scheme) noexcept { return scheme == "fp16" || scheme == "bf16"; }
 
 /// The error of a scheme that a target cannot store.

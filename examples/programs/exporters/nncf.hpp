@@ -12,7 +12,7 @@ namespace klens {
 /// A Python module whose compress(model) lets NNCF's compress_weights store a plan: one pass for each scheme, in which all
 /// nodes but those of its layers are in the ignored scope. Node names are those of OpenVINO and ONNX models made from
 /// PyTorch; with `tied_head`, lm_head means the embedding too.
-/// Stores     int4-signed, int4-asym in groups or channels, int8-signed-channel, int8-asym-channel; fp16 and bf16 are left
+/// Stores     int4-signed, int4-asym in groups or channels, int8-signed-channel, int8-asym-channel; floats are left
 ///            alone.
 /// Throws     argument_error for any other scheme, and for groups that do not divide the columns.
 /// Checked    nncf 3.4.0 with openvino 2026.4.1 and onnx 1.23.2.
@@ -20,7 +20,7 @@ namespace klens {
   std::map<std::string, std::vector<std::string>> patterns;
   for (const stored_layer& each : layers) {
     const std::string module = module_of("NNCF", each);
-    if (is_half(each.scheme)) continue;
+    if (is_float(each.scheme)) continue;
     const std::optional<scheme_parts> form = parse_integer(each.scheme);
     if (!form || form->scale == scale_kind::f32 || form->grid == grid::absmax || (form->bits != 4 && form->bits != 8))
       throw cannot_store("NNCF", each, "it has int4 and int8, each signed or asym, with fp16 scales");

@@ -20,13 +20,17 @@ void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::u
       ->expected(1)
       ->take_all();
   command
+      .add_option("--assume-harmless", rules.assume_harmless,
+                  "PATTERN: layers whose damage counts as 0 where the scores do not know it (a change that reached no logit)")
+      ->expected(1)
+      ->take_all();
+  command
       .add_option("--together", rules.together,
                   "PATTERN: layers that match with the same captures share a scheme, besides q/k/v, gate/up and the experts of "
                   "a block, which do so")
       ->expected(1)
       ->take_all();
   command.add_flag("--apart", rules.apart, "q/k/v, gate/up and experts need not share a scheme");
-  command.add_flag("--one-change", rules.one_change, "the scheme changes at most once on the way through a block");
 }
 
 }  // namespace
@@ -101,10 +105,8 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       ->capture_default_str();
   plan_command.add_option("--second-opinion", plan.second_opinion,
                           "other scores of the model (rank --from quantized); the plan that they give is measured, too");
-  plan_command.add_option("--local-search", plan.local_search,
-                          "improve the plan by up to so many measurements on the tokens that were scored");
   plan_command.add_option("--calibration", plan.calibration,
-                          "where the scored tokens are now, for tolerance and --local-search (default: where the scores say)");
+                          "where the scored tokens are now, for the allocator tolerance (default: where the scores say)");
   plan_command.add_option("--output", plan.output, "write plan.json here");
   plan_command.add_option("--export", plan.exports, programs::export_help())->expected(1)->take_all();
   plan_command.callback([&] { programs::plan(plan); });

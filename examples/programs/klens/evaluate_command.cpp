@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <klens/error.hpp>
 #include <klens/parallel_for.hpp>
+#include <klens/plan/measure.hpp>
 #include <klens/stats/interval.hpp>
 #include <string>
 #include <vector>
@@ -10,7 +11,6 @@
 #include "commands.hpp"
 #include "engine/model.hpp"
 #include "hybrid_forward.hpp"
-#include "measured_version.hpp"
 #include "model_limits.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
@@ -39,7 +39,7 @@ void evaluate(const run_arguments& arguments) {
       if (rows.empty()) return;
       const klens::matrix<float> logits = forward.logits(at, rows);
       for (std::size_t i = 0; i < rows.size(); ++i)
-        sums[s].value += next_token_nll(klens::row(logits, static_cast<Eigen::Index>(i)), at.tokens[rows[i] + 1]);
+        sums[s].value += klens::next_token_nll(klens::row(logits, static_cast<Eigen::Index>(i)), at.tokens[rows[i] + 1]);
       sums[s].weight = static_cast<double>(rows.size());
     });
     nll_of_sequence.insert(nll_of_sequence.end(), sums.begin(), sums.end());

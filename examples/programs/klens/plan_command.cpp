@@ -2,9 +2,8 @@
 #include <cmath>
 #include <cstdio>
 #include <klens/io/plan_json.hpp>
-#include <klens/plan/detail/name_pattern.hpp>
 #include <klens/plan/exact.hpp>
-#include <klens/plan/local_search.hpp>
+#include <klens/plan/name_pattern.hpp>
 #include <klens/plan/plan.hpp>
 #include <klens/plan/pools.hpp>
 #include <klens/plan/size.hpp>
@@ -18,6 +17,7 @@
 #include "named_allocator.hpp"
 #include "plan_export.hpp"
 #include "plan_inputs.hpp"
+#include "plan_remarks.hpp"
 #include "plan_versions.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
@@ -36,19 +36,18 @@ void check_request(const plan_arguments& arguments) {
   if (!tolerant && limits != 1) throw klens::argument_error{"give one of --budget, --pool (for each pool) and --max-damage"};
   if (arguments.max_damage && arguments.allocator != klens::exact::name)
     throw klens::argument_error{"--max-damage: only the exact allocator looks for the smallest plan"};
-  if (arguments.local_search > 0 && (tolerant || !arguments.pools.empty()))
-    throw klens::argument_error{"--local-search: improves a plan under one budget; leave --pool and tolerance away"};
 }
 
-// Measures on the tokens that were scored, for what looks for a plan by measuring.
+// Measures on the tokens that were scored, for the allocator tolerance.
 class calibration_measurer {
  public:
   calibration_measurer(plan_inputs& inputs, const plan_arguments& arguments)
       : inputs_{&inputs}, run_{&arguments.run}, tokens_{read(inputs, arguments)} {}
 
   /// The untouched model, then the version.
-  [[nodiscard]] std::vector<measured_version> operator()(const named_schemes& version) {
-    return measure_versions(inputs_->loaded, inputs_->layers, {version}, tokens_, run_->sequences_per_batch(), run_->threads);
+  [[nodiscard]] std::vector<klens::measured_version> operator()(const klens::model_version& version) {
+    return measure_versions(inputs_->loaded, inputs_->layers, std::vector{version}, tokens_, run_->sequences_per_batch(),
+                            run_->threads);
   }
 
  private:
@@ -75,20 +74,21 @@ class calibration_measurer {
 // What was decided, and what is to be said of it.
 struct decision {
   std::vector<klens::plan_unit> units;
+  std::vector<klens::unknown_damage> unknown;
   klens::allocation chosen;
   std::uint64_t budget_bytes = 0;
-  std::string remarks;                          // lines
-  std::optional<klens::allocation> unsearched;  // the plan before a local search
+  std::string remarks;                        // lines
+  std::optional<klens::allocation> greedy{};  // under the same budget, where the search was exact
 };
 
 std::vector<klens::memory_pool> pools_of(const plan_arguments& arguments, const std::vector<klens::plan_unit>& units) {
   std::vector<klens::memory_pool> pools;
   for (const std::string& each : arguments.pools) {
     const auto [pattern, budget] = split_assignment(each, "--pool");
-    klens::detail::name_pattern inside{pattern};
+    klens::name_pattern inside{pattern};
     std::uint64_t weights = 0;
     for (const klens::plan_unit& unit : units)
-      if (inside.captures(unit.layers.front())) weights += unit.weights;
+      if (inside.matches(unit.layers.front())) weights += unit.weights;
     inside.expect_matched();
     pools.push_back({pattern, pattern, klens::parse_budget(budget, weights, 2 * weights)});
   }
@@ -99,7 +99,7 @@ void decide_by_tolerance(decision& made, plan_inputs& inputs, const plan_argumen
   calibration_measurer measure{inputs, arguments};
   const double baseline = measure({})[0].perplexity();
   const auto perplexity = [&](std::span<const std::size_t> chosen) {
-    return measure(schemes_of(made.units, chosen))[1].perplexity();
+    return measure(klens::version_of(made.units, chosen))[1].perplexity();
   };
   const klens::measured_allocation found = klens::tolerance{arguments.gamma}(made.units, perplexity, baseline);
   made.chosen = found.found;
@@ -109,67 +109,55 @@ void decide_by_tolerance(decision& made, plan_inputs& inputs, const plan_argumen
            found.measurements, found.measured, found.measured / baseline);
 }
 
-void improve_by_search(decision& made, plan_inputs& inputs, const plan_arguments& arguments) {
-  calibration_measurer measure{inputs, arguments};
-  std::optional<double> first;
-  const auto kl = [&](std::span<const std::size_t> chosen) {
-    const double value = measure(schemes_of(made.units, chosen))[1].kl.mean();
-    first = first.value_or(value);
-    return value;
-  };
-  const klens::measured_allocation found =
-      klens::local_search{arguments.local_search}(made.units, made.budget_bytes, made.chosen, kl);
-  made.unsearched = made.chosen;
-  made.chosen = found.found;
-  made.remarks += text("local search: %zu measurements on the scored tokens; kl there %.5g -> %.5g\n", found.measurements,
-                       *first, found.measured);
+// How far greedy stays behind.
+std::string greedy_text(const klens::allocation& chosen, const klens::allocation& greedy) {
+  const double more = greedy.damage - chosen.damage;
+  return text("greedy under the same budget: predicted damage %.5g, %.2f %% more (%llu bytes)\n", greedy.damage,
+              chosen.damage == 0 ? 0.0 : 100 * more / std::abs(chosen.damage), static_cast<unsigned long long>(greedy.bytes));
 }
 
-// How far greedy stays behind, and what the exact search has proven.
-std::string gap_text(const decision& made, const klens::allocation& greedy) {
-  const double more = greedy.damage - made.chosen.damage;
-  return text("greedy under the same budget: predicted damage %.5g, %.2f %% more (%llu bytes)\n%s\n", greedy.damage,
-              made.chosen.damage == 0 ? 0.0 : 100 * more / std::abs(made.chosen.damage),
-              static_cast<unsigned long long>(greedy.bytes),
-              made.chosen.gap == 0 ? "proven: no plan within these limits is better by prediction"
-                                   : text("not proven: another plan could be better by %.3g", made.chosen.gap).c_str());
-}
-
-decision decide(plan_inputs& inputs, const plan_arguments& arguments) {
-  decision made;
-  made.units =
-      klens::constrain(inputs.units(arguments.metric, arguments.rules, arguments.seed), constraints_of(arguments.rules));
-  if (made.units.empty()) throw klens::argument_error{"--exclude leaves no layer to plan"};
-  if (arguments.allocator == tolerance_name) {
-    decide_by_tolerance(made, inputs, arguments);
-    return made;
-  }
+void allocate(decision& made, plan_inputs& inputs, const plan_arguments& arguments) {
   const named_allocator greedy{"greedy"};
   const bool exact = arguments.allocator == klens::exact::name;
-  if (arguments.max_damage) {
+  if (arguments.allocator == tolerance_name) {
+    decide_by_tolerance(made, inputs, arguments);
+  } else if (arguments.max_damage) {
     made.chosen = klens::exact{}.smallest(made.units, *arguments.max_damage);
     made.budget_bytes = made.chosen.bytes;
-    made.remarks = gap_text(made, greedy(made.units, made.budget_bytes));
+    made.greedy = greedy(made.units, made.budget_bytes);
   } else if (!arguments.pools.empty()) {
     const std::vector<klens::memory_pool> pools = pools_of(arguments, made.units);
     for (const klens::memory_pool& each : pools) made.budget_bytes += each.budget_bytes;
     made.chosen = klens::allocate(made.units, pools, named_allocator{arguments.allocator});
-    if (exact) made.remarks = gap_text(made, klens::allocate(made.units, pools, greedy));
+    if (exact) made.greedy = klens::allocate(made.units, pools, greedy);
   } else {
-    const std::uint64_t weights = plan_inputs::weights_of(made.units);
+    const std::uint64_t weights = klens::weights_of(made.units);
     made.budget_bytes = klens::parse_budget(arguments.budget, weights, 2 * weights);
     made.chosen = named_allocator{arguments.allocator}(made.units, made.budget_bytes);
-    if (exact) made.remarks = gap_text(made, greedy(made.units, made.budget_bytes));
+    if (exact) made.greedy = greedy(made.units, made.budget_bytes);
   }
-  if (arguments.local_search > 0) improve_by_search(made, inputs, arguments);
+}
+
+decision decide(plan_inputs& inputs, const plan_arguments& arguments) {
+  klens::scored_units scored = inputs.units(arguments.metric, arguments.rules, arguments.seed);
+  decision made;
+  made.units = klens::constrain(std::move(scored.units), constraints_of(arguments.rules));
+  made.unknown = unknown_among(made.units, scored.unknown);
+  if (made.units.empty()) throw klens::argument_error{"--exclude leaves no layer to plan"};
+  try {
+    allocate(made, inputs, arguments);
+  } catch (const klens::argument_error& caught) {
+    throw klens::argument_error{with_unknown(caught.what(), made.unknown)};
+  }
   return made;
 }
 
-void print_table(const std::vector<listed_version>& listed, const std::vector<measured_version>& measured, double weights) {
+void print_table(const std::vector<listed_version>& listed, const std::vector<klens::measured_version>& measured,
+                 double weights) {
   table lines{"lrrrrrr"};
   lines.add({"model", "bytes", "bits/weight", "kl", "ppl", "+-", "top1"});
   for (std::size_t v = 0; v < listed.size(); ++v) {
-    const measured_version& of = measured[v + 1];
+    const klens::measured_version& of = measured[v + 1];
     const double error = of.perplexity_error(measured[0]);
     lines.add({listed[v].name, text("%llu", static_cast<unsigned long long>(listed[v].bytes)),
                text("%.3f", 8 * static_cast<double>(listed[v].bytes) / weights), text("%.5g", of.kl.mean()),
@@ -189,37 +177,40 @@ void plan(const plan_arguments& arguments) {
   if (!arguments.second_opinion.empty()) {
     plan_inputs inputs{arguments.run, arguments.second_opinion};
     const decision other = decide(inputs, arguments);
-    second = {"second opinion", other.chosen.bytes, schemes_of(other.units, other.chosen.chosen)};
+    second = {"second opinion", other.chosen.bytes, klens::version_of(other.units, other.chosen.chosen)};
   }
 
   plan_inputs inputs{arguments.run, arguments.scores};
   const decision made = decide(inputs, arguments);
   klens::plan found = klens::make_plan(arguments.allocator, made.units, made.chosen, made.budget_bytes, {}, arguments.metric);
+  found.unknown = made.unknown;
   const std::optional<double> predicted = inputs.predicted_kl(found);
   if (predicted) found.predicted["kl"] = *predicted;
 
   exports.prepare(found, inputs, arguments.run.model);
 
   std::vector<listed_version> listed;
-  for (const std::string& each : baseline_names(inputs.schemes)) listed.push_back(uniform(each, made.units, inputs.layers));
+  const std::string untouched = inputs.untouched(arguments.rules);
+  for (const std::string& each : baseline_names(inputs.schemes, untouched))
+    listed.push_back(uniform(each, made.units, inputs.layers, untouched));
   const std::size_t baselines = listed.size();
   if (second) listed.push_back(*second);
-  if (made.unsearched)
-    listed.push_back({"plan unsearched", made.unsearched->bytes, schemes_of(made.units, made.unsearched->chosen)});
-  listed.push_back({"plan", found.bytes, schemes_of(made.units, made.chosen.chosen)});
-  std::vector<named_schemes> versions;
-  for (const listed_version& each : listed) versions.push_back(each.schemes);
-  const std::vector<measured_version> measured = inputs.measure(versions);
-  const measured_version& own = measured.back();
+  listed.push_back({"plan", found.bytes, klens::version_of(found)});
+  std::vector<klens::model_version> versions;
+  for (const listed_version& each : listed) versions.push_back(each.version);
+  const std::vector<klens::measured_version> measured = inputs.measure(versions);
+  const klens::measured_version& own = measured.back();
   for (std::size_t b = 0; b < baselines; ++b)
     found.baselines[listed[b].name] = {listed[b].bytes, measured[b + 1].kl.mean(), measured[b + 1].perplexity()};
-  found.measured = {own.kl.mean(), own.perplexity(), own.top1.mean(), inputs.held_out.tokens.size()};
+  found.measured = {own.kl.mean(),      own.perplexity(), own.top1.mean(),
+                    own.kl.positions(), own.kl_error(),   own.perplexity_error(measured[0]),
+                    own.top1_error()};
 
   std::printf("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %zu sequences of %zu tokens\n\n",
               arguments.allocator.c_str(), found.layers.size(), arguments.metric.c_str(),
               static_cast<unsigned long long>(found.bytes), static_cast<unsigned long long>(found.budget_bytes),
               inputs.held_out.sequences, inputs.held_out.length);
-  print_table(listed, measured, static_cast<double>(plan_inputs::weights_of(made.units)));
+  print_table(listed, measured, static_cast<double>(klens::weights_of(made.units)));
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];
   std::printf("layers:");
@@ -228,6 +219,9 @@ void plan(const plan_arguments& arguments) {
     std::printf("\nkl predicted %.5g, measured %.5g: measured / predicted %.3f", *predicted, own.kl.mean(),
                 own.kl.mean() / *predicted);
   std::printf("\n%s", made.remarks.c_str());
+  if (made.greedy)
+    std::printf("%s%s\n", greedy_text(made.chosen, *made.greedy).c_str(), proof_text(found, made.chosen.gap).c_str());
+  std::printf("%s", remarks_on(found.unknown, &found).c_str());
   exports.write(found, inputs, arguments.run.model);
   if (!arguments.output.empty()) {
     klens::write_plan(arguments.output, found);

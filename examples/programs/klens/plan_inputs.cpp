@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <klens/plan/detail/name_pattern.hpp>
+#include <klens/plan/name_pattern.hpp>
 #include <klens/quant/scheme.hpp>
 #include <map>
 #include <random>
@@ -70,16 +70,6 @@ token_set read_held_out(const token_choice& choice, std::size_t vocabulary, cons
   return tokens;
 }
 
-// A number that rises with damage and adds up over layers.
-double damage_of(const klens::layer_score& candidate, const std::string& metric, const klens::scores& scores, double factor) {
-  if (metric == "weight_sqnr") return std::pow(10.0, -candidate.weight_sqnr_db / 10);
-  if (metric == "size" || metric == "random")  // an error falls four times with each bit
-    return factor *
-           std::pow(0.25, 8 * static_cast<double>(candidate.bytes) / static_cast<double>(candidate.rows * candidate.columns));
-  const std::size_t m = scores.index_of(metric);
-  return scores.metrics[m].linear_damage(candidate.metrics[m].mean);
-}
-
 }  // namespace
 
 plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& scores)
@@ -90,40 +80,31 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
       held_out{read_held_out(run.tokens, loaded.vocabulary(), scored)},
       run_{run} {}
 
-std::vector<klens::plan_unit> plan_inputs::units(const std::string& metric, const plan_rules& rules, std::uint64_t seed) const {
-  std::map<std::pair<std::string_view, std::string_view>, const klens::layer_score*> candidates;
-  for (const klens::layer_score& each : scored.result.candidates)
-    if (!candidates.try_emplace({each.layer, each.scheme}, &each).second)
-      throw klens::argument_error{"the scores have " + each.layer + " as " + each.scheme + " twice; keep one of them"};
-  std::vector<klens::detail::name_pattern> excluded;
+std::string plan_inputs::untouched(const plan_rules& rules) const {
+  std::vector<klens::name_pattern> excluded;
   for (const std::string& each : rules.exclude) excluded.emplace_back(each);
+  std::vector<klens::layer> planned;
+  for (const klens::layer& each : layers)
+    if (std::ranges::none_of(excluded, [&](auto& pattern) { return pattern.matches(each.name); })) planned.push_back(each);
+  return klens::holding_scheme(planned).name();
+}
 
+klens::scored_units plan_inputs::units(const std::string& metric, const plan_rules& rules, std::uint64_t seed) const {
   std::mt19937_64 random{seed};
-  std::vector<klens::plan_unit> units;
+  std::map<std::string_view, double> factors;
   for (const klens::layer& layer : layers) {
     const double draw = static_cast<double>(random() >> 11) * 0x1p-53;
-    const double factor = metric == "random" ? std::pow(10000.0, draw) : 1;
-    const bool out = std::ranges::any_of(excluded, [&](auto& each) { return each.captures(layer.name).has_value(); });
-    klens::plan_unit& unit = units.emplace_back();
-    unit.layers = {layer.name};
-    unit.weights = layer.rows() * layer.columns();
-    bool lossless_fp16 = true;
-    for (const std::string& name : schemes) {
-      const klens::scheme scheme{name};
-      if (!scheme.stores(layer.columns())) continue;
-      const auto found = candidates.find({layer.name, name});
-      const bool measured = found != candidates.end() && found->second->result != klens::outcome::not_measured;
-      if (!measured && out) continue;
-      if (!measured)
-        throw klens::argument_error{"the scores have no " + layer.name + " as " + name +
-                                    "; score it with klens rank, or leave the layer out with --exclude"};
-      unit.choices.push_back(
-          {{name}, scheme.bytes(layer.rows(), layer.columns()), damage_of(*found->second, metric, scored.result, factor)});
-      lossless_fp16 = lossless_fp16 && name != "fp16";
-    }
-    if (lossless_fp16) unit.choices.push_back({{"fp16"}, 2 * unit.weights, 0});
+    factors[layer.name] = metric == "random" ? std::pow(10000.0, draw) : 1;
   }
-  return units;
+  klens::unit_options options{.metric = metric, .keep = rules.exclude, .assume_harmless = rules.assume_harmless};
+  if (metric == "weight_sqnr")
+    options.damage = [](const klens::layer_score& of) { return std::pow(10.0, -of.weight_sqnr_db / 10); };
+  if (metric == "size" || metric == "random")  // an error falls four times with each bit
+    options.damage = [&](const klens::layer_score& of) {
+      return factors.at(of.layer) *
+             std::pow(0.25, 8 * static_cast<double>(of.bytes) / static_cast<double>(of.rows * of.columns));
+    };
+  return klens::units_of(scored.result, layers, options);
 }
 
 std::optional<double> plan_inputs::predicted_kl(const klens::plan& of) const {
@@ -131,18 +112,14 @@ std::optional<double> plan_inputs::predicted_kl(const klens::plan& of) const {
   const auto kl = static_cast<std::size_t>(std::ranges::find(metrics, "kl", &klens::metric_info::name) - metrics.begin());
   if (kl == metrics.size()) return std::nullopt;
   double sum = 0;
-  for (const klens::layer_scheme& each : of.layers)
-    if (const klens::layer_score* candidate = scored.result.find(each.layer, each.scheme)) sum += candidate->metrics[kl].mean;
+  for (const klens::layer_scheme& each : of.layers) {
+    const klens::layer_score* const candidate = scored.result.find(each.layer, each.scheme);
+    if (candidate && klens::has_damage(*candidate)) sum += candidate->metrics[kl].mean;
+  }
   return sum;
 }
 
-std::uint64_t plan_inputs::weights_of(const std::vector<klens::plan_unit>& units) {
-  std::uint64_t weights = 0;
-  for (const klens::plan_unit& each : units) weights += each.weights;
-  return weights;
-}
-
-std::vector<measured_version> plan_inputs::measure(const std::vector<named_schemes>& versions) {
+std::vector<klens::measured_version> plan_inputs::measure(const std::vector<klens::model_version>& versions) {
   return measure_versions(loaded, layers, versions, held_out, run_.sequences_per_batch(), run_.threads);
 }
 
@@ -154,10 +131,7 @@ std::pair<std::string, std::string> split_assignment(const std::string& text, co
 }
 
 klens::plan_constraints constraints_of(const plan_rules& rules) {
-  klens::plan_constraints constraints{.together = rules.together,
-                                      .together_by_kind = !rules.apart,
-                                      .keep_out = rules.exclude,
-                                      .one_change_per_block = rules.one_change};
+  klens::plan_constraints constraints{.together = rules.together, .together_by_kind = !rules.apart, .keep_out = rules.exclude};
   for (const std::string& each : rules.pins) {
     auto [pattern, scheme] = split_assignment(each, "--pin");
     constraints.pins.push_back({std::move(pattern), klens::scheme{scheme}.name()});

@@ -5,7 +5,7 @@
 #include <klens/layer.hpp>
 #include <klens/plan/constraints.hpp>
 #include <klens/plan/plan.hpp>
-#include <klens/plan/unit.hpp>
+#include <klens/plan/units_of.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,25 +29,21 @@ class plan_inputs {
   std::vector<std::string> schemes;  ///< that were scored, in the order of the file
   token_set held_out;
 
-  /// One unit a layer, with what was scored and with fp16, which loses nothing unless it was scored too. `metric` is one of the
-  /// file's, or
+  /// The smallest scheme that holds every weight of the layers to be planned: what they fall back to.
+  [[nodiscard]] std::string untouched(const plan_rules& rules) const;
+
+  /// klens::units_of for the model's layers. `metric` is one of the file's, or
   ///   weight_sqnr   noise of the weights themselves, as a share of their energy
   ///   size          every layer minds a bit less as much as every other: what is known without measuring
   ///   random        the same times a factor from 1 to 10000, drawn for each layer
-  /// Metrics that do not add up over layers are turned into what does: decibels into noise to signal, agreement into its lack.
-  /// Throws klens::argument_error, naming the candidate, for one that is missing or there twice, and for a layer that was not
-  /// scored and that `rules` do not exclude.
-  [[nodiscard]] std::vector<klens::plan_unit> units(const std::string& metric, const plan_rules& rules,
-                                                    std::uint64_t seed) const;
+  /// Throws klens::argument_error as it does, and for a layer that was not scored and that `rules` do not exclude.
+  [[nodiscard]] klens::scored_units units(const std::string& metric, const plan_rules& rules, std::uint64_t seed) const;
 
-  /// Sum of single KLs, in nats/token; nothing where KL was not scored.
+  /// Sum of single KLs, in nats/token, those that are unknown left out; nothing where KL was not scored.
   [[nodiscard]] std::optional<double> predicted_kl(const klens::plan& of) const;
 
-  /// Weights of all layers of some units.
-  [[nodiscard]] static std::uint64_t weights_of(const std::vector<klens::plan_unit>& units);
-
   /// The untouched model and versions of it, on the held-out tokens.
-  [[nodiscard]] std::vector<measured_version> measure(const std::vector<named_schemes>& versions);
+  [[nodiscard]] std::vector<klens::measured_version> measure(const std::vector<klens::model_version>& versions);
 
  private:
   const run_arguments& run_;

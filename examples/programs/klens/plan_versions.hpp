@@ -5,53 +5,44 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/layer.hpp>
+#include <klens/plan/apply.hpp>
 #include <klens/plan/unit.hpp>
 #include <klens/quant/scheme.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "model_comparison.hpp"
-
 namespace programs {
 
 struct listed_version {
   std::string name;
   std::uint64_t bytes = 0;  ///< of the layers that it has a scheme for
-  named_schemes schemes{};
+  klens::model_version version{};
 };
 
-/// One choice for each unit, by layer.
-[[nodiscard]] inline named_schemes schemes_of(std::span<const klens::plan_unit> units, std::span<const std::size_t> chosen) {
-  named_schemes schemes;
-  for (std::size_t u = 0; u < units.size(); ++u)
-    for (std::size_t i = 0; i < units[u].layers.size(); ++i)
-      schemes[units[u].layers[i]] = units[u].choices[chosen[u]].schemes[i];
-  return schemes;
-}
-
-/// Every layer of some units under one scheme; those that it cannot store in fp16.
+/// Every layer of some units under one scheme; those that it cannot store under `untouched`, which holds their weights.
 [[nodiscard]] inline listed_version uniform(const std::string& name, std::span<const klens::plan_unit> units,
-                                            std::span<const klens::layer> layers) {
+                                            std::span<const klens::layer> layers, const std::string& untouched) {
   listed_version made{name};
   for (const klens::layer& each : layers) {
     const auto has = [&](const klens::plan_unit& unit) {
       return std::ranges::find(unit.layers, each.name) != unit.layers.end();
     };
     if (std::ranges::none_of(units, has)) continue;
-    const klens::scheme wanted{name}, scheme = wanted.stores(each.columns()) ? wanted : klens::scheme{"fp16"};
-    made.schemes[each.name] = scheme.name();
+    const klens::scheme wanted{name}, scheme = wanted.stores(each.columns()) ? wanted : klens::scheme{untouched};
+    made.version.emplace(each.name, scheme);
     made.bytes += scheme.bytes(each.rows(), each.columns());
   }
   return made;
 }
 
-/// What a plan is compared with: fp16, every scored scheme for all layers, and 8 and 4 bits of the first one's family where
-/// no scored scheme has them.
-[[nodiscard]] inline std::vector<std::string> baseline_names(const std::vector<std::string>& scored) {
-  std::vector<std::string> names{"fp16"};
+/// What a plan is compared with: the untouched weights, every scored scheme for all layers, and 8 and 4 bits of the first one's
+/// family where no scored scheme has them.
+[[nodiscard]] inline std::vector<std::string> baseline_names(const std::vector<std::string>& scored,
+                                                             const std::string& untouched) {
+  std::vector<std::string> names{untouched};
   for (const std::string& each : scored)
-    if (each != "fp16") names.push_back(each);
+    if (each != untouched) names.push_back(each);
   const auto begins = [](const std::string& with) {
     return [with](const std::string& name) { return name.starts_with(with); };
   };

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdio>
 #include <klens/io/atomic_file.hpp>
+#include <klens/io/json_text.hpp>
 #include <klens/plan/plan.hpp>
 #include <limits>
 #include <map>
@@ -13,6 +14,7 @@
 #include "commands.hpp"
 #include "named_allocator.hpp"
 #include "plan_inputs.hpp"
+#include "plan_remarks.hpp"
 #include "plan_versions.hpp"
 #include "report/page.hpp"
 #include "terminal.hpp"
@@ -32,18 +34,16 @@ struct swept_point {
 
 struct swept_curve {
   std::vector<swept_point> points;
-  std::vector<named_schemes> versions;  // each once: many points are the same plan
+  std::vector<klens::model_version> versions;  // each once: many points are the same plan
   std::uint64_t weights = 0;
+  std::string untouched;  // the scheme that holds the weights
+  std::vector<klens::unknown_damage> unknown{};
 
-  void add(swept_point point, named_schemes schemes) {
-    const auto known = known_.try_emplace(schemes, versions.size());
-    point.version = known.first->second;
-    if (known.second) versions.push_back(std::move(schemes));
+  void add(swept_point point, klens::model_version version) {
+    point.version = static_cast<std::size_t>(std::ranges::find(versions, version) - versions.begin());
+    if (point.version == versions.size()) versions.push_back(std::move(version));
     points.push_back(std::move(point));
   }
-
- private:
-  std::map<named_schemes, std::size_t> known_;
 };
 
 // Sizes from the smallest plan to the largest, each by the same factor.
@@ -61,27 +61,30 @@ std::vector<std::uint64_t> budgets_between(const std::vector<klens::plan_unit>& 
 
 swept_curve plan_all(const plan_inputs& inputs, const sweep_arguments& arguments) {
   swept_curve curve;
+  curve.untouched = inputs.untouched(arguments.rules);
   const klens::plan_constraints constraints = constraints_of(arguments.rules);
   std::vector<klens::plan_unit> units;
   for (const std::string& metric : arguments.metrics) {
-    units = klens::constrain(inputs.units(metric, arguments.rules, arguments.seed), constraints);
+    klens::scored_units scored = inputs.units(metric, arguments.rules, arguments.seed);
+    units = klens::constrain(std::move(scored.units), constraints);
+    curve.unknown = unknown_among(units, scored.unknown);
     if (units.empty()) throw klens::argument_error{"--exclude leaves no layer to plan"};
     for (const std::string& allocator : arguments.allocators)
       for (const std::uint64_t budget : budgets_between(units, arguments.budgets)) {
         const klens::allocation found = named_allocator{allocator}(units, budget);
         const klens::plan plan = klens::make_plan(allocator, units, found, budget, {}, metric);
-        curve.add({allocator, metric, budget, found.bytes, 0, inputs.predicted_kl(plan)}, schemes_of(units, found.chosen));
+        curve.add({allocator, metric, budget, found.bytes, 0, inputs.predicted_kl(plan)}, klens::version_of(plan));
       }
   }
-  curve.weights = plan_inputs::weights_of(units);
-  for (const std::string& name : baseline_names(inputs.schemes)) {
-    listed_version all = uniform(name, units, inputs.layers);
-    curve.add({"uniform", name, all.bytes, all.bytes}, std::move(all.schemes));
+  curve.weights = klens::weights_of(units);
+  for (const std::string& name : baseline_names(inputs.schemes, curve.untouched)) {
+    listed_version all = uniform(name, units, inputs.layers, curve.untouched);
+    curve.add({"uniform", name, all.bytes, all.bytes}, std::move(all.version));
   }
   return curve;
 }
 
-void mark_front(std::vector<swept_point>& points, const std::vector<measured_version>& measured) {
+void mark_front(std::vector<swept_point>& points, const std::vector<klens::measured_version>& measured) {
   const auto kl = [&](const swept_point& each) { return measured[each.version + 1].kl.mean(); };
   for (swept_point& each : points)
     each.on_front = std::ranges::none_of(points, [&](const swept_point& other) {
@@ -89,13 +92,13 @@ void mark_front(std::vector<swept_point>& points, const std::vector<measured_ver
     });
 }
 
-nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<measured_version>& measured,
+nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<klens::measured_version>& measured,
                                const plan_inputs& inputs, const sweep_arguments& arguments) {
   using json = nlohmann::ordered_json;
   const auto number = [](double value) { return std::isfinite(value) ? json(value) : json(nullptr); };
   json points = json::array();
   for (const swept_point& each : curve.points) {
-    const measured_version& of = measured[each.version + 1];
+    const klens::measured_version& of = measured[each.version + 1];
     points.push_back({{"allocator", each.allocator},
                       {"metric", each.metric},
                       {"budget_bytes", each.budget_bytes},
@@ -108,6 +111,10 @@ nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<measu
                       {"top1", number(of.top1.mean())},
                       {"pareto", each.on_front}});
   }
+  json unknown = json::array();  // as in plan.json
+  for (const klens::unknown_damage& each : curve.unknown)
+    unknown.push_back(
+        {{"layer", each.layer}, {"scheme", each.scheme}, {"why", each.why}, {"assumed_harmless", each.assumed_harmless}});
   return {{"format", "klens-sweep"},
           {"version", 1},
           {"model", arguments.run.model.string()},
@@ -115,13 +122,14 @@ nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<measu
            {{"file", arguments.run.tokens.file.string()},
             {"sequences", inputs.held_out.sequences},
             {"length", inputs.held_out.length}}},
-          {"perplexity", measured[0].perplexity()},
+          {"perplexity", number(measured[0].perplexity())},
+          {"unknown", unknown},
           {"points", points}};
 }
 
 class sweep_report {
  public:
-  sweep_report(const swept_curve& curve, const std::vector<measured_version>& measured)
+  sweep_report(const swept_curve& curve, const std::vector<klens::measured_version>& measured)
       : curve_{&curve}, measured_{&measured} {}
 
   [[nodiscard]] std::string html(const plan_inputs& inputs, const sweep_arguments& arguments) const {
@@ -160,7 +168,7 @@ class sweep_report {
     plot_series made{name, {}, allocator != "uniform"};
     for (const swept_point& each : curve_->points) {
       if (each.allocator != allocator || (!metric.empty() && each.metric != metric)) continue;
-      const measured_version& of = (*measured_)[each.version + 1];
+      const klens::measured_version& of = (*measured_)[each.version + 1];
       made.points.push_back({bits(each), perplexity ? of.perplexity() : of.kl.mean(),
                              text("%s, %s: %.3f bits/weight, KL %.4g, perplexity %.4f, top-1 %.4f", each.allocator.c_str(),
                                   each.metric.c_str(), bits(each), of.kl.mean(), of.perplexity(), of.top1.mean()),
@@ -176,7 +184,7 @@ class sweep_report {
                     "All points",
                     true};
     for (const swept_point& each : curve_->points) {
-      const measured_version& of = (*measured_)[each.version + 1];
+      const klens::measured_version& of = (*measured_)[each.version + 1];
       const double error = of.perplexity_error((*measured_)[0]);
       made.rows.push_back({each.allocator, each.metric, std::to_string(each.bytes), text("%.3f", bits(each)),
                            each.predicted_kl ? text("%.4g", *each.predicted_kl) : "", text("%.4g", of.kl.mean()),
@@ -187,7 +195,7 @@ class sweep_report {
   }
 
   const swept_curve* curve_;
-  const std::vector<measured_version>* measured_;
+  const std::vector<klens::measured_version>* measured_;
 };
 
 }  // namespace
@@ -201,7 +209,7 @@ void sweep(const sweep_arguments& arguments) {
 
   plan_inputs inputs{arguments.run, arguments.scores};
   swept_curve curve = plan_all(inputs, arguments);
-  const std::vector<measured_version> measured = inputs.measure(curve.versions);
+  const std::vector<klens::measured_version> measured = inputs.measure(curve.versions);
   mark_front(curve.points, measured);
   std::printf("%zu points, %zu different plans, measured on %zu sequences of %zu tokens; on the Pareto front:\n\n",
               curve.points.size(), curve.versions.size(), inputs.held_out.sequences, inputs.held_out.length);
@@ -214,14 +222,15 @@ void sweep(const sweep_arguments& arguments) {
   table lines{"llrrrr"};
   lines.add({"allocator", "metric", "bytes", "bits/weight", "kl", "ppl"});
   for (const swept_point* each : front) {
-    const measured_version& of = measured[each->version + 1];
+    const klens::measured_version& of = measured[each->version + 1];
     lines.add({each->allocator, each->metric, text("%llu", static_cast<unsigned long long>(each->bytes)),
                text("%.3f", 8 * static_cast<double>(each->bytes) / static_cast<double>(curve.weights)),
                text("%.5g", of.kl.mean()), text("%.4f", of.perplexity())});
   }
   lines.print(stdout);
+  std::printf("%s", remarks_on(curve.unknown).c_str());
   if (!arguments.output.empty()) {
-    klens::write_file(arguments.output, to_json(curve, measured, inputs, arguments).dump(1) + "\n");
+    klens::write_file(arguments.output, klens::json_text(to_json(curve, measured, inputs, arguments)));
     std::printf("curve written to %s\n", arguments.output.c_str());
   }
   if (!arguments.html.empty()) {

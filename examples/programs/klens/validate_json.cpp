@@ -1,4 +1,5 @@
 #include <cmath>
+#include <klens/io/json_text.hpp>
 #include <klens/io/scores_json.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -104,7 +105,7 @@ std::string study_json(const study& all, const study_origin& origin) {
     for (std::size_t m = 0; m < each.kendall.size(); ++m) taus[all.metrics[m].name] = to_json(each.kendall[m]);
     report["ablations"].push_back({{"scheme", each.scheme}, {"sequences", each.sequences}, {"kendall", taus}});
   }
-  return report.dump(1) + "\n";
+  return klens::json_text(report);
 }
 
 }  // namespace programs

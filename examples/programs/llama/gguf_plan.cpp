@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <klens/error.hpp>
-#include <klens/plan/detail/name_pattern.hpp>
 #include <klens/plan/size.hpp>
 #include <regex>
 #include <utility>
@@ -25,15 +24,6 @@ constexpr std::array<std::pair<const char*, llama_ftype>, 11> mixtures{{{"Q4_0",
                                                                         {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
                                                                         {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K}}};
 
-// What a tensor in one type loses by the scores.
-double damage_of(const klens::scores& scores, const std::string& tensor, const std::string& type) {
-  const klens::layer_score* const scored = scores.find(tensor, type);
-  if (!scored || scored->result == klens::outcome::not_measured)
-    throw klens::argument_error{"the scores have no " + tensor + " as " + type +
-                                "; score it with klens-llama rank, or leave it as it is with --keep"};
-  return scored->metrics[scores.index_of("kl")].mean;
-}
-
 }  // namespace
 
 llama_ftype mixture_of(const std::string& name) {
@@ -45,41 +35,37 @@ llama_ftype mixture_of(const std::string& name) {
   throw klens::argument_error{"--like " + klens::detail::name_text(name) + " is not known; known are " + known};
 }
 
-std::vector<klens::plan_unit> units_of(const klens::scores& scores, std::span<const klens::layer> layers, const gguf_file& file,
-                                       const plan_rules& rules) {
+klens::scored_units units_of(const klens::scores& scores, std::span<const klens::layer> layers, const gguf_file& file,
+                             const plan_rules& rules) {
   for (const klens::layer_score& each : scores.candidates)
     if (std::ranges::find(layers, each.layer, &klens::layer::name) == layers.end())
       throw klens::argument_error{"the scores have a tensor " + klens::detail::name_text(each.layer) +
                                   " that llama-quantize would not change in this model; rank its tensors again"};
-  std::vector<klens::detail::name_pattern> kept;
-  for (const std::string& each : rules.keep) kept.emplace_back(each);
-  std::vector<klens::plan_unit> units;
+  std::vector<klens::plan_layer> tensors;
   for (const klens::layer& each : layers) {
     const gguf_tensor& tensor = file.at(each.name);
-    const klens::plan_choice as_it_is{{ggml_format::name_of(tensor.type)}, file.bytes_in_file(tensor, tensor.type), 0};
-    klens::plan_unit& unit = units.emplace_back(klens::plan_unit{{each.name}, tensor.weights(), {as_it_is}});
-    bool keep = false;
-    for (auto& pattern : kept) keep = pattern.captures(each.name).has_value() || keep;
-    if (keep) continue;
-    for (const std::string& name : scores.schemes()) {
-      const ggml_format format{name};
-      if (!format.stores(tensor.columns)) continue;
-      const double damage = damage_of(scores, each.name, name);
-      const ggml_type type = format.stored_type(tensor.columns);
-      if (type == tensor.type || (rules.floor && damage > *rules.floor)) continue;
-      unit.choices.push_back({{ggml_format::name_of(type)}, file.bytes_in_file(tensor, type), damage});
-    }
+    tensors.push_back({each.name, tensor.rows, tensor.columns,
+                       klens::scheme_offer{ggml_format::name_of(tensor.type), file.bytes_in_file(tensor, tensor.type)}});
   }
-  for (const auto& pattern : kept) pattern.expect_matched();
-  return units;
+  klens::unit_options options{.keep = rules.keep, .assume_harmless = rules.assume_harmless};
+  if (rules.floor) options.largest_damage = *rules.floor;
+  options.offer = [&](const klens::plan_layer& layer, const std::string& scheme) -> std::optional<klens::scheme_offer> {
+    const ggml_format format{scheme};
+    const gguf_tensor& tensor = file.at(layer.name);
+    const ggml_type type = format.stored_type(tensor.columns);
+    if (!format.stores(tensor.columns) || type == tensor.type) return std::nullopt;
+    return klens::scheme_offer{ggml_format::name_of(type), file.bytes_in_file(tensor, type)};
+  };
+  return klens::units_of(scores, tensors, options);
 }
 
 tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allocation& chosen, const gguf_file& file) {
   tensor_types types;
   for (std::size_t u = 0; u < units.size(); ++u) {
     const std::string& name = units[u].layers[0];
-    const std::size_t choice = chosen.chosen[u];
-    types[name] = choice == 0 ? file.at(name).type : ggml_format{units[u].choices[choice].schemes[0]}.type();
+    const std::string& scheme = units[u].choices[chosen.chosen[u]].schemes[0];
+    const ggml_type own = file.at(name).type;
+    types[name] = scheme == ggml_format::name_of(own) ? own : ggml_format{scheme}.type();
   }
   return types;
 }
@@ -87,7 +73,10 @@ tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allo
 std::uint64_t budget_of(const file_limit& limit, const gguf_file& file, const gguf_model& model,
                         std::span<const klens::plan_unit> units) {
   std::uint64_t fixed = file.file_bytes_as({});
-  for (const klens::plan_unit& each : units) fixed -= each.choices[0].bytes;
+  for (const klens::plan_unit& each : units) {
+    const gguf_tensor& tensor = file.at(each.layers[0]);
+    fixed -= file.bytes_in_file(tensor, tensor.type);
+  }
   const std::uint64_t weights = file.weights();
   const std::uint64_t whole = !limit.like.empty() ? file.file_bytes_as(model.types_in(mixture_of(limit.like)))
                               : !limit.bpw.empty()

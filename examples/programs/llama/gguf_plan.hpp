@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <klens/layer.hpp>
 #include <klens/plan/plan.hpp>
-#include <klens/plan/unit.hpp>
+#include <klens/plan/units_of.hpp>
 #include <klens/rank/scores.hpp>
 #include <optional>
 #include <span>
@@ -17,8 +17,9 @@ namespace llama_adapter {
 
 /// What may become of tensors, beside what their scores say.
 struct plan_rules {
-  std::vector<std::string> keep;  ///< tensors in whose names one of these is found stay as they are
-  std::optional<double> floor;    ///< no tensor may lose more, in nats/token
+  std::vector<std::string> keep;               ///< tensors in whose names one of these is found stay as they are
+  std::optional<double> floor;                 ///< no tensor may lose more, in nats/token
+  std::vector<std::string> assume_harmless{};  ///< tensors whose damage counts as 0 where the scores do not know it
 };
 
 /// How large a file may be: by one of them, the others are empty.
@@ -31,11 +32,11 @@ struct file_limit {
 /// llama-quantize's name of a mixture. Throws klens::argument_error, with those that are known.
 [[nodiscard]] llama_ftype mixture_of(const std::string& name);
 
-/// One unit a tensor: first the type it has, which loses nothing, then those that were scored, in the types that llama-quantize
-/// would store, by their bytes in the file.
+/// klens::units_of for the tensors of a file: those that were scored, in the types that llama-quantize would store, by their
+/// bytes in the file, and the type that each has, which loses nothing.
 /// Throws klens::argument_error for a tensor that was not scored and is not kept, and for one that the model has not.
-[[nodiscard]] std::vector<klens::plan_unit> units_of(const klens::scores& scores, std::span<const klens::layer> layers,
-                                                     const gguf_file& file, const plan_rules& rules);
+[[nodiscard]] klens::scored_units units_of(const klens::scores& scores, std::span<const klens::layer> layers,
+                                           const gguf_file& file, const plan_rules& rules);
 
 /// The bytes that the limit leaves for these units, whatever they become: it less metadata and tensors that are not planned.
 /// Throws klens::argument_error where nothing is left.

@@ -49,6 +49,8 @@ void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
   command.add_option("--bpw", plan.limit.bpw, "most bits a weight, of the tensors: 4.5");
   command.add_option("--like", plan.limit.like, "the bytes of llama-quantize's own mixture: Q4_K_M");
   command.add_option("--keep", plan.rules.keep, "tensors in whose names this regular expression is found stay as they are");
+  command.add_option("--assume-harmless", plan.rules.assume_harmless,
+                     "tensors whose damage counts as 0 where the scores do not know it (a change that reached no logit)");
   command.add_option("--floor", plan.rules.floor,
                      "no tensor may lose more than so many nats/token; one that would in every type stays as it is");
   command.add_option("--output", plan.output, "write the types here, for llama-quantize --tensor-type-file");

@@ -2,15 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <deque>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/scores_json.hpp>
-#include <klens/metric/measure.hpp>
-#include <klens/metric/metrics.hpp>
 #include <klens/plan/exact.hpp>
-#include <klens/weight_guard.hpp>
+#include <klens/plan/measure.hpp>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include "engine.hpp"
@@ -19,6 +15,7 @@
 #include "gguf_file.hpp"
 #include "gguf_model.hpp"
 #include "llama_tokens.hpp"
+#include "plan_remarks.hpp"
 #include "quantized_file.hpp"
 #include "terminal.hpp"
 #include "token_sketch.hpp"
@@ -57,33 +54,29 @@ struct version {
   std::string name;
   tensor_types types;
   std::uint64_t bytes = 0;
-  klens::totals<klens::kl> kl{klens::kl{}};
 };
 
-void apply(const version& of, std::vector<klens::layer>& layers, const gguf_file& file, std::deque<klens::weight_guard>& guards,
-           std::size_t threads) {
-  for (klens::layer& each : layers) {
-    const auto type = of.types.find(each.name);
-    if (type == of.types.end() || type->second == file.at(each.name).type) continue;
-    (void)guards.emplace_back(each).apply(klens::scheme{ggml_format{type->second}}, {.threads = threads});
+klens::model_version schemes_of(const tensor_types& types, std::span<const klens::layer> layers, const gguf_file& file) {
+  klens::model_version schemes;
+  for (const klens::layer& each : layers) {
+    const auto type = types.find(each.name);
+    if (type != types.end() && type->second != file.at(each.name).type)
+      schemes.emplace(each.name, klens::scheme{ggml_format{type->second}});
   }
+  return schemes;
 }
 
-// One batch at a time: its reference logits, then those of every version.
-void measure(std::vector<version>& versions, gguf_model& model, std::vector<klens::layer>& layers, const gguf_file& file,
-             const programs::token_set& tokens, const programs::run_arguments& run) {
+// The untouched model first.
+std::vector<klens::measured_version> measure(const std::vector<version>& versions, gguf_model& model,
+                                             std::vector<klens::layer>& layers, const gguf_file& file,
+                                             const programs::token_set& tokens, const programs::run_arguments& run) {
   const std::size_t per_batch = run.sequences_per_batch();
-  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
-    const auto some = tokens.batch(batch, per_batch);
-    const klens::matrix<float> reference = model.logits(some, tokens.length);
-    for (version& each : versions) {
-      std::deque<klens::weight_guard> guards;
-      apply(each, layers, file, guards, run.threads);
-      each.kl.merge(std::get<0>(klens::measure(reference, model.logits(some, tokens.length),
-                                               {.first_position = batch * per_batch * tokens.length, .threads = run.threads},
-                                               klens::kl{})));
-    }
-  }
+  std::vector<klens::model_version> schemes;
+  for (const version& each : versions) schemes.push_back(schemes_of(each.types, layers, file));
+  const auto forward = [&](std::size_t batch) { return model.logits(tokens.batch(batch, per_batch), tokens.length); };
+  return klens::measure_versions(
+      forward, layers, schemes,
+      {.batches = (tokens.sequences + per_batch - 1) / per_batch, .sequence_length = tokens.length, .threads = run.threads});
 }
 
 programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
@@ -108,8 +101,17 @@ void plan(const plan_arguments& arguments) {
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   const programs::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : programs::token_set{};
 
-  const std::vector<klens::plan_unit> units = units_of(scored.result, layers, file, arguments.rules);
-  const klens::allocation chosen = klens::exact{}(units, budget_of(arguments.limit, file, model, units));
+  const klens::scored_units all = units_of(scored.result, layers, file, arguments.rules);
+  const std::vector<klens::plan_unit>& units = all.units;
+  const std::uint64_t budget = budget_of(arguments.limit, file, model, units);
+  klens::allocation chosen;
+  try {
+    chosen = klens::exact{}(units, budget);
+  } catch (const klens::argument_error& caught) {
+    throw klens::argument_error{programs::with_unknown(caught.what(), all.unknown)};
+  }
+  klens::plan found = klens::make_plan("exact", units, chosen, budget);
+  found.unknown = all.unknown;
   const tensor_types types = types_of(units, chosen, file);
   const std::uint64_t bytes = file.file_bytes_as(types);
 
@@ -123,20 +125,22 @@ void plan(const plan_arguments& arguments) {
     versions.push_back({arguments.limit.like, made, file.file_bytes_as(made)});
   }
   versions.push_back({"plan", types, bytes});
-  if (has_tokens) measure(versions, model, layers, file, held_out, arguments.run);
+  std::vector<klens::measured_version> measured;
+  if (has_tokens) measured = measure(versions, model, layers, file, held_out, arguments.run);
 
-  std::printf("plan for %s: %zu tensors, %llu bytes%s, kl predicted %.5g nats/token\n\n", file.path().filename().c_str(),
-              units.size(), static_cast<unsigned long long>(bytes), chosen.gap == 0 ? ", the best that these scores allow" : "",
-              chosen.damage);
+  std::printf("plan for %s: %zu tensors, %llu bytes, kl predicted %.5g nats/token\n%s\n\n", file.path().filename().c_str(),
+              units.size(), static_cast<unsigned long long>(bytes), chosen.damage,
+              programs::proof_text(found, chosen.gap).c_str());
   programs::table lines{has_tokens ? "lrrr" : "lrr"};
   std::vector<std::string> heading{"file", "bytes", "bits/weight"};
   if (has_tokens) heading.emplace_back("kl held out");
   lines.add(heading);
-  for (const version& each : versions) {
+  for (std::size_t v = 0; v < versions.size(); ++v) {
+    const version& each = versions[v];
     const auto of_tensors = static_cast<double>(each.bytes - file.metadata_bytes());
     std::vector<std::string> cells{each.name, std::to_string(each.bytes),
                                    programs::text("%.3f", 8 * of_tensors / static_cast<double>(file.weights()))};
-    if (has_tokens) cells.push_back(programs::text("%.5g", each.kl.mean()));
+    if (has_tokens) cells.push_back(programs::text("%.5g", measured[v + 1].kl.mean()));
     lines.add(cells);
   }
   lines.print(stdout);
@@ -144,7 +148,7 @@ void plan(const plan_arguments& arguments) {
   for (const auto& [name, type] : types) ++counts[ggml_format::name_of(type)];
   std::printf("tensors:");
   for (const auto& [type, count] : counts) std::printf("  %zu %s", count, type.c_str());
-  std::printf("\n");
+  std::printf("\n%s", programs::remarks_on(found.unknown, &found).c_str());
   if (arguments.output.empty()) return;
 
   klens::write_file(arguments.output, type_file_text(types));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <klens/error.hpp>
 #include <klens/metric/measure.hpp>
@@ -51,8 +52,11 @@ struct removed_file {
 
 double number_after(const std::string& output, const std::string& label) {
   const std::size_t at = output.find(label);
-  if (at == output.npos) throw klens::error{"llama-perplexity printed no '" + label + "'; is it as old as this libllama?"};
-  return std::stod(output.substr(at + label.size()));
+  const std::size_t begin = at == output.npos ? at : output.find_first_not_of(' ', at + label.size());
+  double value = 0;
+  if (begin == output.npos || std::from_chars(&output[begin], output.data() + output.size(), value).ec != std::errc{})
+    throw klens::error{"llama-perplexity printed no '" + label + "'; is it as old as this libllama?"};
+  return value;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "compressed_ir.hpp"
 #include "ir_session.hpp"
 #include "openvino_commands.hpp"
+#include "plan_remarks.hpp"
 
 namespace openvino_adapter {
 namespace {
@@ -21,6 +22,7 @@ void compress(const compress_arguments& arguments) {
   for (const auto& [scheme, share] : stored.schemes)
     std::printf("%zu layers as %s: %llu bytes\n", share.layers, scheme.c_str(), static_cast<unsigned long long>(share.bytes));
   if (stored.untouched > 0) std::printf("%zu layers as they were: the plan has them not\n", stored.untouched);
+  std::printf("%s", programs::remarks_on(plan.unknown, &plan).c_str());
   const auto [compressed, all] = by_default.compressed_matrices();
   std::printf("%zu of %zu matrices are read compressed (%s)\n", compressed, all, by_default.settings().c_str());
   const std::uintmax_t bytes = std::filesystem::file_size(weights_file(arguments.output));

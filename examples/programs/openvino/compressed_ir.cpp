@@ -90,7 +90,8 @@ stored_plan store_plan(checked_ir& ir, const klens::plan& plan, const std::strin
     const auto constant = std::dynamic_pointer_cast<op::Constant>(weight.before.get_node()->get_input_size() == 0
                                                                       ? weight.before.get_node_shared_ptr()
                                                                       : weight.before.get_node()->get_input_node_shared_ptr(0));
-    if (each.scheme == "fp16" && constant->get_element_type() == ov::element::f16) continue;  // as it is
+    const bool is_fp16 = each.scheme == "fp16" && constant->get_element_type() == ov::element::f16;
+    if (is_fp16 || each.scheme == "f32") continue;  // as it is
     const ov::Output<ov::Node> input = inputs[weight.input]->output(0);
     read_as_out_in(input, weight, ir.path);
     try {

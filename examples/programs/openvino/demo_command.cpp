@@ -12,6 +12,7 @@
 #include "demo_versions.hpp"
 #include "ir_weights.hpp"
 #include "openvino_commands.hpp"
+#include "plan_remarks.hpp"
 #include "stored_form.hpp"
 #include "synthetic.hpp"
 #include "token_file.hpp"
@@ -86,7 +87,10 @@ bool demo(demo_arguments arguments) {
   if (!openvino_adapter::rank(ranking)) return false;
 
   std::vector<profile_subject> subjects;
-  for (const demo_version& each : demo_versions(klens::read_scores(ranking.output).result, arguments.budgets)) {
+  const std::vector<demo_version> versions =
+      demo_versions(klens::read_scores(ranking.output).result, arguments.budgets, arguments.assume_harmless);
+  std::printf("%s", programs::remarks_on(versions.back().plan.unknown).c_str());
+  for (const demo_version& each : versions) {
     const std::filesystem::path xml = folder / (each.name + ".xml"), plan = folder / (each.name + "-plan.json");
     checked_ir ir = read_ir(arguments.model);
     (void)store_plan(ir, each.plan, plan.string());
@@ -116,6 +120,8 @@ void add_demo(CLI::App& app, demo_arguments& arguments, bool& interrupted) {
   command.add_option("--held-out-first", arguments.held_out.first, "tokens of that file to skip");
   command.add_option("--schemes", arguments.schemes, "the cuts go from the largest to the smallest")->capture_default_str();
   command.add_option("--budgets", arguments.budgets, "of the exact plans")->delimiter(',');
+  command.add_option("--assume-harmless", arguments.assume_harmless,
+                     "layers whose damage counts as 0 where the scores do not know it (a change that reached no logit)");
   command.add_option("--output", arguments.output, "a folder for models, plans, scores.json, profile.json and profile.html")
       ->required();
   add_speed_options(command, arguments.request);

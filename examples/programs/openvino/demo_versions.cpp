@@ -6,7 +6,11 @@
 #include <klens/plan/constraints.hpp>
 #include <klens/plan/exact.hpp>
 #include <klens/plan/size.hpp>
+#include <klens/plan/units_of.hpp>
+#include <klens/quant/scheme.hpp>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "stored_form.hpp"
 #include "terminal.hpp"
@@ -16,16 +20,9 @@ namespace {
 
 constexpr std::size_t cuts = 10;
 
-std::vector<klens::plan_unit> units_of(const klens::scores& scores) {
-  const std::size_t kl = scores.index_of("kl");
-  std::vector<klens::plan_unit> units;
-  for (const klens::layer_score& each : scores.candidates) {
-    auto unit = std::ranges::find_if(units, [&](const klens::plan_unit& one) { return one.layers[0] == each.layer; });
-    if (unit == units.end()) unit = units.insert(unit, {{each.layer}, each.rows * each.columns});
-    if (storage_problem({each.layer, each.scheme, each.rows, each.columns}).empty())
-      unit->choices.push_back({{each.scheme}, each.bytes, each.metrics[kl].mean});
-  }
-  return klens::constrain(std::move(units), {});
+std::optional<klens::scheme_offer> offer_of(const klens::plan_layer& layer, const std::string& scheme) {
+  if (!storage_problem({layer.name, scheme, layer.rows, layer.columns}).empty()) return std::nullopt;
+  return klens::scheme_offer{scheme, klens::scheme{scheme}.bytes(layer.rows, layer.columns)};
 }
 
 std::size_t choice_of(const klens::plan_unit& unit, bool smallest) {
@@ -50,13 +47,14 @@ klens::allocation cut_at(const std::vector<klens::plan_unit>& units, double shar
 
 }  // namespace
 
-std::vector<demo_version> demo_versions(const klens::scores& scores, const std::vector<std::string>& budgets) {
-  const std::vector<klens::plan_unit> units = units_of(scores);
+std::vector<demo_version> demo_versions(const klens::scores& scores, const std::vector<std::string>& budgets,
+                                        const std::vector<std::string>& assume_harmless) {
+  klens::scored_units scored = klens::units_of(scores, {.assume_harmless = assume_harmless, .offer = offer_of});
+  const std::vector<klens::plan_unit> units = klens::constrain(std::move(scored.units), {});
   std::vector<demo_version> versions(1);
   versions[0] = {"fp16", "fp16", {}};
-  std::uint64_t weights = 0;
+  const std::uint64_t weights = klens::weights_of(units);
   for (const klens::plan_unit& unit : units) {
-    weights += unit.weights;
     for (const std::string& each : unit.layers) versions[0].plan.layers.push_back({each, "fp16"});
   }
   versions[0].plan.bytes = 2 * weights;
@@ -68,6 +66,7 @@ std::vector<demo_version> demo_versions(const klens::scores& scores, const std::
     const std::uint64_t bytes = klens::parse_budget(each, weights, 2 * weights);
     versions.push_back({"exact-" + each, "exact plans", klens::make_plan("exact", units, klens::exact{}(units, bytes), bytes)});
   }
+  for (std::size_t v = 1; v < versions.size(); ++v) versions[v].plan.unknown = scored.unknown;
   return versions;
 }
 

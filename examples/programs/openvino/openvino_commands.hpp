@@ -30,6 +30,7 @@ struct demo_arguments {
   programs::token_choice calibration, held_out;  ///< their length is the request's
   std::string schemes = "int4-signed-g64,int8-signed-channel";
   std::vector<std::string> budgets{"4.5bpw", "5bpw", "6bpw"};
+  std::vector<std::string> assume_harmless;
   std::filesystem::path output;
   profile_request request;
 };

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <klens/io/json_text.hpp>
 #include <nlohmann/json.hpp>
 
 #include "profile_study.hpp"
@@ -124,7 +125,7 @@ std::string profile_json(const profile_study& study) {
     document["tokens"] = {
         {"file", request.held_out->file.string()}, {"sequences", study.held_out.sequences}, {"length", study.held_out.length}};
   document["models"] = models;
-  return document.dump(1) + "\n";
+  return klens::json_text(document);
 }
 
 std::string profile_page(const profile_study& study) {

@@ -58,7 +58,7 @@ void measure_quality(profile_study& study) {
   for (const model_profile& each : study.profiles)
     if (each.device == request.devices.front())
       sessions.emplace_back(read_ir(each.subject.xml), "CPU", exact_settings(request.threads), request.threads);
-  std::vector<programs::measured_version> measured(sessions.size());
+  std::vector<klens::measured_version> measured(sessions.size());
   const std::size_t at_once = 2 * request.threads;
   programs::progress_line line;
   for (std::size_t batch = 0; batch * at_once < tokens.sequences; ++batch) {
@@ -67,8 +67,8 @@ void measure_quality(profile_study& study) {
     for (std::size_t m = 0; m < sessions.size(); ++m) {
       line.show(programs::text("measuring: sequence %zu/%zu, model %zu/%zu", batch * at_once + 1, tokens.sequences, m + 1,
                                sessions.size()));
-      measured[m].add(reference, m == 0 ? reference : sessions[m].logits(some, tokens.length), some, tokens.length,
-                      request.threads);
+      measured[m].add(reference, m == 0 ? reference : sessions[m].logits(some, tokens.length),
+                      {tokens.length, some, request.threads});
     }
   }
   for (std::size_t p = 0; p < study.profiles.size(); ++p) study.profiles[p].quality = measured[p % sessions.size()];

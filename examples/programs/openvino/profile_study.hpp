@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "cold_start.hpp"
-#include "measured_version.hpp"
 #include "token_set.hpp"
 
 namespace openvino_adapter {
@@ -35,7 +34,7 @@ struct model_profile {
   std::uint64_t bytes = 0;  ///< both files
   cold_start start{};
   std::vector<double> seconds{};  ///< of one sequence, warm, in ascending order
-  std::optional<programs::measured_version> quality{};
+  std::optional<klens::measured_version> quality{};
 
   /// The least time that a share of the runs do not exceed.
   [[nodiscard]] double seconds_at(double share) const;

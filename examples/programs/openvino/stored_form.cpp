@@ -88,9 +88,9 @@ class dense_tensor {
 }  // namespace
 
 std::string storage_problem(const klens::stored_layer& layer) {
-  if (klens::is_half(layer.scheme)) return {};
+  if (klens::is_float(layer.scheme)) return {};
   const std::optional<klens::scheme_parts> form = klens::parse_integer(layer.scheme);
-  if (!form || (form->bits != 4 && form->bits != 8)) return "its kernels read int4, int8, fp16 and bf16";
+  if (!form || (form->bits != 4 && form->bits != 8)) return "its kernels read int4, int8, fp16, bf16 and f32";
   if (form->scale == klens::scale_kind::f32) return "its scales are fp16; leave -f32 away";
   if (form->group_size != 0 && layer.columns % form->group_size != 0)
     return "the groups do not divide its " + std::to_string(layer.columns) + " columns";

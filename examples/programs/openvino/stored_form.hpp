@@ -19,7 +19,7 @@ namespace openvino_adapter {
 /// Shapes     codes [out, in], scales and zero points [out, 1]; in groups [out, in / g, g] and [out, in / g, 1].
 /// Precision  codes and scales are those of klens::packer, so a kernel that multiplies them in float32 computes with
 ///            exactly what klens' round trip keeps.
-/// Throws     klens::numeric_error for weights that the scheme cannot store. `scheme` is storable.
+/// Throws     klens::numeric_error for weights that the scheme cannot store. `scheme` is storable, and not f32.
 /// Source     the pattern in which NNCF stores INT4_SYM, INT4_ASYM, INT8_SYM and INT8_ASYM.
 [[nodiscard]] ov::Output<ov::Node> stored_form(const std::string& name, klens::const_matrix_ref<float> weights,
                                                const std::string& scheme);

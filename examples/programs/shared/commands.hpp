@@ -52,11 +52,11 @@ struct validate_arguments {
 
 /// What a plan must respect; patterns are regular expressions that are searched in the names of layers.
 struct plan_rules {
-  std::vector<std::string> pins;     ///< PATTERN=SCHEME
-  std::vector<std::string> exclude;  ///< layers that take no part
+  std::vector<std::string> pins;             ///< PATTERN=SCHEME
+  std::vector<std::string> exclude;          ///< layers that take no part
+  std::vector<std::string> assume_harmless;  ///< layers whose damage counts as 0 where it is unknown
   std::vector<std::string> together;
   bool apart = false;  ///< q/k/v, gate/up and experts need not share a scheme
-  bool one_change = false;
 };
 
 struct plan_arguments {
@@ -70,7 +70,6 @@ struct plan_arguments {
   std::string metric = "kl";
   std::uint64_t seed = 1;
   double gamma = 1.10;
-  std::size_t local_search = 0;  ///< measurements
   plan_rules rules;
   std::filesystem::path output;
   std::vector<std::string> exports;  ///< TARGET=PATH

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
+#include <klens/io/json_text.hpp>
 #include <klens/plan/plan.hpp>
 #include <klens/quant/scheme_names.hpp>
 #include <limits>
@@ -40,6 +41,16 @@ class plan_field {
     std::vector<std::string> all;
     for (const auto& each : value_.items()) all.push_back(each.key());
     return all;
+  }
+  [[nodiscard]] std::vector<plan_field> elements() const {
+    if (!value_.is_array()) fail("is not a list");
+    std::vector<plan_field> all;
+    for (std::size_t i = 0; i < value_.size(); ++i) all.emplace_back(value_[i], path_ + "." + std::to_string(i));
+    return all;
+  }
+  [[nodiscard]] bool flag() const {
+    if (!value_.is_boolean()) fail("is neither true nor false");
+    return value_.get<bool>();
   }
   [[nodiscard]] std::string text() const {
     if (!value_.is_string() || value_.get_ref<const std::string&>().empty()) fail("is not a text");
@@ -111,16 +122,30 @@ struct plan_document {
                 {"allocator", of.allocator}, {"budget_bytes", of.budget_bytes},
                 {"bytes", of.bytes},         {"bits_per_weight", detail::plan_number(of.bits_per_weight, "bits per weight")},
                 {"layers", layers},          {"predicted", predicted}};
-  if (of.measured)
-    document["measured"] = {{"kl", detail::plan_number(of.measured->kl, "KL")},
-                            {"perplexity", detail::plan_number(of.measured->perplexity, "perplexity")},
-                            {"top1", detail::plan_number(of.measured->top1, "top-1 agreement")},
-                            {"positions", of.measured->positions}};
+  if (of.measured) {
+    json& measured = document["measured"];
+    measured = {{"kl", detail::plan_number(of.measured->kl, "KL")},
+                {"perplexity", detail::plan_number(of.measured->perplexity, "perplexity")},
+                {"top1", detail::plan_number(of.measured->top1, "top-1 agreement")},
+                {"positions", of.measured->positions}};
+    const auto add_error = [&](const char* name, double error) {  // none with a single sequence
+      if (!std::isnan(error)) measured[name] = detail::plan_number(error, name);
+    };
+    add_error("kl_error", of.measured->kl_error);
+    add_error("perplexity_error", of.measured->perplexity_error);
+    add_error("top1_error", of.measured->top1_error);
+  }
+  if (!of.unknown.empty()) {
+    json& unknown = document["unknown"] = json::array();
+    for (const unknown_damage& each : of.unknown)
+      unknown.push_back(
+          {{"layer", each.layer}, {"scheme", each.scheme}, {"why", each.why}, {"assumed_harmless", each.assumed_harmless}});
+  }
   document["baselines"] = baselines;
   return document;
 }
 
-/// The other way, from text. "measured" and "baselines" may be missing; fields that version 1 does not know are passed over.
+/// The other way, from text. "measured", "unknown" and "baselines" may be missing; fields that version 1 does not know are passed over.
 /// Throws argument_error that names the field, also for a layer that appears twice.
 [[nodiscard]] inline plan plan_from_json(std::string_view text) {
   try {
@@ -141,7 +166,17 @@ struct plan_document {
       const detail::plan_field measured = root.at("measured");
       result.measured = {measured.at("kl").number(), measured.at("perplexity").number(), measured.at("top1").number(),
                          measured.at("positions").count()};
+      const auto error_of = [&](const char* name) {
+        return measured.has(name) ? measured.at(name).number() : std::numeric_limits<double>::quiet_NaN();
+      };
+      result.measured->kl_error = error_of("kl_error");
+      result.measured->perplexity_error = error_of("perplexity_error");
+      result.measured->top1_error = error_of("top1_error");
     }
+    if (root.has("unknown"))
+      for (const detail::plan_field& each : root.at("unknown").elements())
+        result.unknown.push_back(
+            {each.at("layer").text(), each.at("scheme").text(), each.at("why").text(), each.at("assumed_harmless").flag()});
     if (root.has("baselines")) {
       const detail::plan_field baselines = root.at("baselines");
       for (const std::string& name : baselines.names()) {
@@ -156,7 +191,7 @@ struct plan_document {
 }
 
 /// Writes plan.json, whole or not at all. Throws file_error, numeric_error.
-inline void write_plan(const std::filesystem::path& path, const plan& of) { write_file(path, to_json(of).dump(1) + "\n"); }
+inline void write_plan(const std::filesystem::path& path, const plan& of) { write_file(path, json_text(to_json(of))); }
 
 /// Reads plan.json. Throws file_error, which starts with the path.
 [[nodiscard]] inline plan read_plan(const std::filesystem::path& path) {

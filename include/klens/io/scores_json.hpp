@@ -10,6 +10,7 @@
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/detail/json_values.hpp>
+#include <klens/io/json_text.hpp>
 #include <klens/quant/scheme_names.hpp>
 #include <klens/rank/ranking.hpp>
 #include <klens/rank/scores.hpp>
@@ -43,8 +44,8 @@ namespace detail {
           {"max", number(score.worst)}, {"at", score.worst_position}, {"by_sequence", sums_to_json(score.by_sequence)}};
 }
 [[nodiscard]] inline metric_score metric_score_from_json(const nlohmann::json& json) {
-  return {number(json.at("mean")), number(json.at("low")),           number(json.at("high")),
-          number(json.at("max")),  json.at("at").get<std::size_t>(), sums_from_json(json.at("by_sequence"))};
+  return {number(json.at("mean")), number(json.at("low")), number(json.at("high")),
+          number(json.at("max")),  count_at(json, "at"),   sums_from_json(json.at("by_sequence"))};
 }
 
 // One entry a metric, in the order of `metrics`.
@@ -87,12 +88,12 @@ namespace detail {
   layer_score each;
   each.layer = json.at("layer").get<std::string>();
   each.kind = json.at("kind").get<std::string>();
-  each.rows = json.at("shape").at(0).get<std::size_t>();
-  each.columns = json.at("shape").at(1).get<std::size_t>();
+  each.rows = count(json.at("shape").at(0), "shape");
+  each.columns = count(json.at("shape").at(1), "shape");
   each.scheme = canonical_scheme_name(json.at("scheme").get_ref<const std::string&>());  // older versions wrote other names
   each.note = json.at("note").get<std::string>();
-  each.bytes = json.at("bytes").get<std::uint64_t>();
-  each.positions = json.at("positions").get<std::size_t>();
+  each.bytes = count_at(json, "bytes");
+  each.positions = count_at(json, "positions");
   each.result = value_of(json.at("result").get<std::string>(), outcomes);
   each.reason = json.value("reason", "");
   each.place = value_of(json.at("place").get<std::string>(), places);
@@ -172,11 +173,12 @@ namespace detail {
       throw argument_error{"is not a klens-scores document of version 1"};
     scores_file file;
     const nlohmann::json &model = json.at("model"), &tokens = json.at("tokens"), &cost = json.at("cost");
-    file.origin = {model.at("path").get<std::string>(),        model.at("fingerprint").get<std::string>(),
-                   tokens.at("file").get<std::string>(),       tokens.at("fingerprint").get<std::string>(),
-                   tokens.at("length").get<std::uint64_t>(),   tokens.at("first").get<std::uint64_t>(),
-                   cost.at("peak_bytes").get<std::uint64_t>(), {}};
-    if (tokens.contains("sketch")) file.origin.sketch = tokens.at("sketch").get<std::vector<std::uint64_t>>();
+    file.origin = {model.at("path").get<std::string>(),  model.at("fingerprint").get<std::string>(),
+                   tokens.at("file").get<std::string>(), tokens.at("fingerprint").get<std::string>(),
+                   detail::count_at(tokens, "length"),   detail::count_at(tokens, "first"),
+                   detail::count_at(cost, "peak_bytes"), {}};
+    if (tokens.contains("sketch"))
+      for (const nlohmann::json& each : tokens.at("sketch")) file.origin.sketch.push_back(detail::count(each, "sketch"));
     scores& all = file.result;
     for (const nlohmann::json& each : json.at("metrics"))
       all.metrics.push_back({each.at("name").get<std::string>(), each.at("unit").get<std::string>(),
@@ -192,9 +194,9 @@ namespace detail {
     all.remarks = json.value("remarks", std::vector<std::string>{});
     all.reference.nll_by_sequence = detail::sums_from_json(json.at("reference").at("by_sequence"));
     all.cost = {cost.at("forwards").get<double>(), cost.at("seconds").get<double>()};
-    all.sequences = tokens.at("sequences").get<std::size_t>();
-    all.positions = tokens.at("positions").get<std::size_t>();
-    all.tokens = tokens.value("run", all.positions);
+    all.sequences = detail::count_at(tokens, "sequences");
+    all.positions = detail::count_at(tokens, "positions");
+    all.tokens = tokens.contains("run") ? detail::count_at(tokens, "run") : all.positions;
     all.complete = json.at("complete").get<bool>();
     return file;
   } catch (const nlohmann::json::exception& caught) {
@@ -204,7 +206,7 @@ namespace detail {
 
 /// Writes scores.json, whole or not at all. Throws file_error.
 inline void write_scores(const std::filesystem::path& path, const scores_file& file) {
-  write_file(path, to_json(file).dump(1) + "\n");
+  write_file(path, json_text(to_json(file)));
 }
 
 /// Reads scores.json. Throws file_error, which starts with the path.

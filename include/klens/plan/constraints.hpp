@@ -2,8 +2,8 @@
 
 #include <cstddef>
 #include <klens/error.hpp>
-#include <klens/plan/detail/name_pattern.hpp>
 #include <klens/plan/detail/plan_groups.hpp>
+#include <klens/plan/name_pattern.hpp>
 #include <klens/plan/unit.hpp>
 #include <optional>
 #include <span>
@@ -29,10 +29,6 @@ struct plan_constraints {
   bool together_by_kind = true;
   std::vector<scheme_pin> pins{};
   std::vector<std::string> keep_out{};  ///< these layers take no part: they are not in the result
-  /// Walking through the layers of a block in the order given, the scheme changes at most once.
-  bool one_change_per_block = false;
-  /// The first capture says which block a layer belongs to; layers without a match are blocks of their own.
-  std::string block = R"(^(.*?\.\d+)\.)";
 };
 
 namespace detail {
@@ -42,10 +38,10 @@ namespace detail {
                                          std::span<const scheme_pin> schemes) {
   const std::string& name = unit.layers.front();
   bool out = false;
-  for (name_pattern& each : keep_out) out = each.captures(name).has_value() || out;
+  for (name_pattern& each : keep_out) out = each.matches(name) || out;
   std::optional<std::string> pinned;
   for (std::size_t p = 0; p < pins.size(); ++p) {
-    if (!pins[p].captures(name)) continue;
+    if (!pins[p].matches(name)) continue;
     const std::string& scheme = schemes[p].scheme;
     if (out) throw argument_error{"plan: " + name + " is kept out and pinned to " + scheme + "; drop one of the two"};
     if (pinned && *pinned != scheme)
@@ -61,44 +57,28 @@ namespace detail {
   return true;
 }
 
-/// Joins the units of each block.
-[[nodiscard]] inline std::vector<plan_unit> join_blocks(std::vector<plan_unit> units, const std::string& block_pattern) {
-  name_pattern block{block_pattern, false};
-  const auto block_of = [&](const plan_unit& unit) {
-    std::optional<std::string> key = block.captures(unit.layers.front());
-    for (const std::string& layer : unit.layers)
-      if (block.captures(layer) != key)
-        throw argument_error{"plan: " + unit.layers.front() + " and " + layer +
-                             " share a scheme across blocks, which does not go with one change per block"};
-    return key;
-  };
-  std::vector<plan_unit> blocks;
-  for (const auto& members : grouped(std::move(units), block_of))
-    blocks.push_back(members.size() == 1 ? members.front() : change_once(members));
-  return blocks;
-}
-
 }  // namespace detail
 
 /// Turns single layers with their candidates into units that keep the constraints, in the order of their first layers. The
 /// damage of layers that share a scheme is the sum of their own.
 /// Throws     argument_error: a pattern that is malformed or matches nothing, contradictory pins, a pin to a scheme that the
-///            layer has no candidate for, layers that must share but have no scheme in common, a block that cannot do with
-///            one change, and what every allocator refuses; numeric_error for a NaN.
+///            layer has no candidate for, layers that must share but have no scheme in common, and what every
+///            allocator refuses; numeric_error for a NaN.
 [[nodiscard]] inline std::vector<plan_unit> constrain(std::vector<plan_unit> layers, const plan_constraints& constraints) {
   detail::expect_units(layers);
   for (const plan_unit& unit : layers)
     if (unit.layers.size() != 1)
       throw argument_error{"plan: constraints start from single layers, and " + detail::unit_text(unit) + " are several"};
 
-  std::vector<detail::name_pattern> keep_out, together, pins;
+  std::vector<name_pattern> keep_out, together, pins;
   for (const std::string& each : constraints.keep_out) keep_out.emplace_back(each);
   for (const scheme_pin& each : constraints.pins) pins.emplace_back(each.pattern);
   for (const std::string& each : constraints.together) together.emplace_back(each);
+  const std::size_t asked_for = together.size();
   if (constraints.together_by_kind)
     for (const char* kind :
          {R"(^(.*\.)experts\.\d+\.)", R"(^(.*\.)[qkv]_proj\.)", R"(^(.*\.)(?:gate|up)_proj\.)", R"(^(.*\.)w[13]\.)"})
-      together.emplace_back(kind, false);
+      together.emplace_back(kind);
 
   std::vector<plan_unit> kept;
   for (plan_unit& unit : layers)
@@ -111,9 +91,10 @@ namespace detail {
   };
   std::vector<plan_unit> units;
   for (const auto& members : detail::grouped(std::move(kept), group_of)) units.push_back(detail::share_scheme(members));
+  together.erase(together.begin() + static_cast<std::ptrdiff_t>(asked_for), together.end());
   for (const auto* list : {&keep_out, &pins, &together})
-    for (const detail::name_pattern& each : *list) each.expect_matched();
-  return constraints.one_change_per_block ? detail::join_blocks(std::move(units), constraints.block) : units;
+    for (const name_pattern& each : *list) each.expect_matched();
+  return units;
 }
 
 }  // namespace klens

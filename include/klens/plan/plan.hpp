@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <klens/plan/unit.hpp>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -17,6 +19,9 @@ struct plan_measurement {
   double perplexity = 0;
   double top1 = 0;  ///< share of positions
   std::uint64_t positions = 0;
+  double kl_error = std::numeric_limits<double>::quiet_NaN();          ///< standard errors; NaN where one sequence was measured
+  double perplexity_error = std::numeric_limits<double>::quiet_NaN();  ///< of its difference to the untouched model's
+  double top1_error = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// What stands beside a plan for comparison.
@@ -31,6 +36,14 @@ struct layer_scheme {
   std::string scheme;
 };
 
+/// A candidate whose damage nobody knows: its scores say nothing.
+struct unknown_damage {
+  std::string layer;
+  std::string scheme;
+  std::string why;                ///< "its change reached no logit"
+  bool assumed_harmless = false;  ///< counted as 0 because the caller said so; otherwise it is on offer nowhere
+};
+
 /// A scheme for each layer, with its size and its damage.
 struct plan {
   std::string allocator;
@@ -38,9 +51,18 @@ struct plan {
   std::uint64_t bytes = 0;
   double bits_per_weight = 0;
   std::vector<layer_scheme> layers;
+  std::vector<unknown_damage> unknown{};    ///< of its layers: what they could not be given, or were given on somebody's word
   std::map<std::string, double> predicted;  ///< by metric: the sum of single-layer damages; "kl" in nats/token
   std::optional<plan_measurement> measured;
   std::map<std::string, plan_baseline> baselines;  ///< by name: "fp16", "int8-channel", ...
+
+  /// Whether the damage of a scheme that it gives to a layer is only assumed.
+  [[nodiscard]] bool rests_on_assumptions() const noexcept {
+    return std::ranges::any_of(unknown, [&](const unknown_damage& each) {
+      const std::string* const own = scheme_of(each.layer);
+      return each.assumed_harmless && own && *own == each.scheme;
+    });
+  }
 
   /// The scheme of a layer, or nullptr.
   [[nodiscard]] const std::string* scheme_of(std::string_view layer) const noexcept {
@@ -56,7 +78,7 @@ struct undecided_weights {
   std::uint64_t bytes = 0;
 };
 
-/// Writes an allocation out, layer by layer in the order of the units; `also` is added to the size; `metric` names what the
+/// Writes an allocation as a plan, layer by layer in the order of the units; `also` is added to the size; `metric` names what the
 /// damages are.
 [[nodiscard]] inline plan make_plan(std::string_view allocator_name, std::span<const plan_unit> units,
                                     const allocation& decided, std::uint64_t budget_bytes, const undecided_weights& also = {},

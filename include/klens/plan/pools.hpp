@@ -2,7 +2,7 @@
 
 #include <cstdint>
 #include <klens/error.hpp>
-#include <klens/plan/detail/name_pattern.hpp>
+#include <klens/plan/name_pattern.hpp>
 #include <klens/plan/unit.hpp>
 #include <span>
 #include <string>
@@ -24,12 +24,12 @@ template <allocator Allocator>
 [[nodiscard]] allocation allocate(std::span<const plan_unit> units, std::span<const memory_pool> pools,
                                   const Allocator& decide) {
   detail::expect_units(units);
-  std::vector<detail::name_pattern> patterns;
+  std::vector<name_pattern> patterns;
   for (const memory_pool& pool : pools) patterns.emplace_back(pool.pattern);
   const auto pool_of = [&](const std::string& layer) {
     std::size_t found = pools.size();
     for (std::size_t p = 0; p < pools.size(); ++p) {
-      if (!patterns[p].captures(layer)) continue;
+      if (!patterns[p].matches(layer)) continue;
       if (found != pools.size())
         throw argument_error{"plan: " + layer + " is in two pools, " + pools[found].name + " and " + pools[p].name};
       found = p;
@@ -47,7 +47,7 @@ template <allocator Allocator>
     members[pool].push_back(units[u]);
     index[pool].push_back(u);
   }
-  for (const detail::name_pattern& each : patterns) each.expect_matched();
+  for (const name_pattern& each : patterns) each.expect_matched();
 
   std::vector<std::size_t> chosen(units.size());
   double gap = 0;

@@ -2,11 +2,10 @@
 // What every allocator works on and gives back.
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <cstdio>
+#include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <limits>
 #include <span>
@@ -50,14 +49,25 @@ concept allocator = requires(const A& a, std::span<const plan_unit> units, std::
   { A::name } -> std::convertible_to<std::string_view>;
 };
 
-/// Bytes and damage of one choice for each unit.
+/// Weights of all layers of some units.
+[[nodiscard]] inline std::uint64_t weights_of(std::span<const plan_unit> units) noexcept {
+  std::uint64_t weights = 0;
+  for (const plan_unit& each : units) weights += each.weights;
+  return weights;
+}
+
+/// Bytes and damage of one choice for each unit. Throws shape_error for more or fewer choices than units, argument_error for a
+/// choice that a unit has not.
 [[nodiscard]] inline allocation allocation_of(std::span<const plan_unit> units, std::vector<std::size_t> chosen) {
   if (chosen.size() != units.size())
     throw shape_error{"allocation: " + std::to_string(chosen.size()) + " choices for " + std::to_string(units.size()) +
                       " units"};
   allocation result{.chosen = std::move(chosen)};
   for (std::size_t u = 0; u < units.size(); ++u) {
-    const plan_choice& choice = units[u].choices.at(result.chosen[u]);
+    if (result.chosen[u] >= units[u].choices.size())
+      throw argument_error{"allocation: choice " + std::to_string(result.chosen[u]) + " of unit " + std::to_string(u) +
+                           ", which has " + std::to_string(units[u].choices.size())};
+    const plan_choice& choice = units[u].choices[result.chosen[u]];
     result.bytes += choice.bytes;
     result.damage += choice.damage;
   }
@@ -65,13 +75,6 @@ concept allocator = requires(const A& a, std::span<const plan_unit> units, std::
 }
 
 namespace detail {
-
-/// Six significant digits.
-[[nodiscard]] inline std::string number_text(double value) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.6g", value);
-  return text.data();
-}
 
 /// "attn.q_proj" or "attn.q_proj (+2)": how a unit is called in a message.
 [[nodiscard]] inline std::string unit_text(const plan_unit& unit) {

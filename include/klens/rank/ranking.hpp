@@ -27,7 +27,7 @@ struct ranking {
 };
 
 /// Ranks the candidates of one scheme by a metric. Those that say nothing about damage have no place.
-/// Throws argument_error where the metric was not measured.
+/// Throws argument_error where the metric was not measured, and for a confidence outside 0 .. 1.
 [[nodiscard]] inline ranking ranking_of(const scores& all, std::string_view metric, std::string_view scheme,
                                         const bootstrap_options& options = {}) {
   const std::size_t m = all.index_of(metric);

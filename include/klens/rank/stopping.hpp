@@ -9,7 +9,7 @@
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/scan/paired_comparison.hpp>
-#include <klens/stats/detail/student_t.hpp>
+#include <klens/stats/student_t.hpp>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -119,7 +119,7 @@ struct exhaustive {
 /// Precision  on a small trained model (57 layers, 32 sequences, 99 %) no more than 0.1 % of the layers left on the wrong side.
 ///            The t tests assume roughly normal sequence means: of candidates nearly all tied, with noise that differs among
 ///            them by a factor of ten and more, 2 % did (docs/theory.md).
-/// Source     paired t tests against the boundary, with variances as in moderated_variance.hpp and the error spent over looks
+/// Source     paired t tests against the boundary, with variances as in stats/shrunken_variance.hpp and the error spent over looks
 ///            as in error_to_spend.
 struct top {
   std::size_t count = 10;
@@ -165,7 +165,7 @@ struct order {
       discordant += chance;
       variance += chance * (1 - chance);
     }
-    const double beyond = detail::student_t_quantile(std::min(1 - at.confidence, 0.5), unbounded) * std::sqrt(variance);
+    const double beyond = student_t_quantile(std::min(1 - at.confidence, 0.5), unbounded) * std::sqrt(variance);
     const double allowed = (1 - tau) / 2 * static_cast<double>(apart.size());
     return discordant + beyond <= allowed ? detail::close_all(at, standing::ordered) : exhaustive{}(at);
   }

@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/random.hpp>
-#include <klens/stats/detail/student_t.hpp>
+#include <klens/error.hpp>
 #include <klens/stats/interval.hpp>
 #include <klens/stats/rank_correlation.hpp>
+#include <klens/stats/student_t.hpp>
 #include <limits>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -26,7 +28,7 @@ struct bootstrap_options {
 /// One score for each candidate, by sequence. Lists of one token set rest on the same sequences and are resampled together.
 struct score_list {
   std::vector<sequence_sums> candidates;
-  std::size_t token_set = 0;
+  std::size_t token_set = 0;  ///< from 0
 };
 
 namespace detail {
@@ -84,6 +86,8 @@ class resampled_sequences {
 /// Student's t has at so few sequences, moved so that its median is the value found (resampling adds noise to what is noisy
 /// already, which pulls every tau towards 0; the spread is what can be trusted). Its ends may pass the statistic's own limits.
 /// Edges      no range where a candidate has fewer than two sequences, or the statistic is a NaN.
+/// Throws     argument_error for a confidence outside 0 .. 1 and a token set that is no index into the lists; shape_error for
+///            statistics that give a varying number of values.
 /// Precision  a 95 % interval held its target in 89 to 98 % of the cases, with 8 to 64 sequences of a small trained model
 ///            (docs/theory.md has the table).
 /// Source     B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; tails: T. C. Hesterberg, The
@@ -91,6 +95,11 @@ class resampled_sequences {
 template <class Statistics>
 [[nodiscard]] std::vector<estimate> bootstrap_each(std::span<const score_list> lists, const Statistics& statistics,
                                                    const bootstrap_options& options = {}) {
+  detail::expect_confidence(options.confidence);
+  for (const score_list& each : lists)
+    if (each.token_set >= lists.size())
+      throw argument_error{"bootstrap: a list is of token set " + std::to_string(each.token_set) + "; count sets from 0, " +
+                           std::to_string(lists.size()) + " lists have no more"};
   std::vector<std::vector<double>> means(lists.size());
   const auto fill = [&](const auto& mean) {
     for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -115,11 +124,14 @@ template <class Statistics>
       return sets[set].mean(sums);
     });
     const std::vector<double> values = statistics(std::span<const std::vector<double>>{means});
+    if (values.size() != found.size())
+      throw shape_error{"bootstrap: statistics gave " + std::to_string(found.size()) + " values, then " +
+                        std::to_string(values.size()) + "; it must always give as many"};
     for (std::size_t i = 0; i < values.size(); ++i)
       if (!std::isnan(values[i])) again[i].push_back(values[i]);
   }
-  const double t = detail::student_t_quantile((1 - options.confidence) / 2, static_cast<double>(fewest) - 1);
-  const double tail = detail::student_t_tail(t, unbounded);
+  const double t = student_t_quantile((1 - options.confidence) / 2, static_cast<double>(fewest) - 1);
+  const double tail = student_t_tail(t, unbounded);
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (std::isnan(found[i].value) || again[i].empty()) continue;
     std::ranges::sort(again[i]);

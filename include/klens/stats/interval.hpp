@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/text.hpp>
+#include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
-#include <klens/stats/detail/student_t.hpp>
+#include <klens/stats/student_t.hpp>
 #include <limits>
 #include <optional>
 #include <span>
@@ -47,6 +49,12 @@ struct estimate {
 };
 
 namespace detail {
+
+/// Throws argument_error for a confidence that is no share between 0 and 1.
+inline void expect_confidence(double confidence) {
+  if (!(confidence > 0 && confidence < 1))
+    throw argument_error{"a confidence of " + number_text(confidence) + ": it lies between 0 and 1, as 0.95 does"};
+}
 
 [[nodiscard]] inline bool counts(const contribution& sums) noexcept { return sums.value != 0 || sums.weight != 0; }
 
@@ -91,6 +99,19 @@ namespace detail {
 
 }  // namespace detail
 
+/// Standard error of the mean: how far it scatters from one set of sequences to another of as many. NaN with fewer than two
+/// sequences that count.
+[[nodiscard]] inline double standard_error(sequence_sums by_sequence) {
+  std::vector<contribution> counted;
+  for (const contribution& each : by_sequence)
+    if (detail::counts(each)) counted.push_back(each);
+  const auto n = static_cast<double>(counted.size());
+  if (n < 2) return std::numeric_limits<double>::quiet_NaN();
+  double squares = 0;
+  for (const double each : detail::influences(counted)) squares += each * each;
+  return std::sqrt(squares / (n - 1) / n);
+}
+
 /// The interval that holds the mean over all the text that the sequences were drawn from, with that confidence. Tokens of one
 /// sequence depend on each other, so only the spread between sequences tells how sure the mean is.
 ///   `least`    what no mean can be below: 0 for a divergence. The interval ends there.
@@ -99,10 +120,12 @@ namespace detail {
 /// Precision  not exact. A 95 % interval held the mean in 93.5 to 96.5 % of the cases, from 8 sequences of 256 tokens on, for
 ///            values whose spread is 0.8 to 6 times their mean, independent or weakly dependent within a sequence; in 90 %
 ///            where single tokens or sequences dominate (docs/theory.md has the table).
+/// Throws     argument_error for a confidence outside 0 .. 1.
 /// Source     ratio estimator, sequences as clusters: W. G. Cochran, Sampling Techniques (1977), chapters 6 and 9; skewness:
 ///            P. Hall, J. R. Statist. Soc. B 54 (1992) 221-228.
 [[nodiscard]] inline std::optional<interval> mean_interval(sequence_sums by_sequence, double confidence = 0.95,
                                                            double least = -unbounded) {
+  detail::expect_confidence(confidence);
   std::vector<contribution> finite;
   std::size_t infinite = 0;
   for (const contribution& each : by_sequence)
@@ -121,7 +144,9 @@ namespace detail {
 /// Sequences that are hard for one candidate are hard for most, so this is far sharper than comparing two intervals.
 /// Edges      none with fewer than two sequences in common; an infinite difference is unbounded on its side of 0, that of two
 ///            infinite means on both.
+/// Throws     argument_error for a confidence outside 0 .. 1.
 [[nodiscard]] inline estimate difference_of(sequence_sums a, sequence_sums b, double confidence = 0.95) {
+  detail::expect_confidence(confidence);
   const std::size_t common = std::min(a.size(), b.size());
   std::vector<contribution> first, second;
   for (std::size_t s = 0; s < common; ++s)
@@ -141,7 +166,9 @@ namespace detail {
 /// Which candidates of a ranking are ties: the same number for those of one group, counted from 0. A group goes on as long as
 /// its candidates cannot be told from its first. `ranked` is in the order of the ranking.
 /// Edges      with fewer than two sequences nothing can be told: every candidate is a group of its own.
+/// Throws     argument_error for a confidence outside 0 .. 1.
 [[nodiscard]] inline std::vector<std::size_t> tie_groups(std::span<const sequence_sums> ranked, double confidence = 0.95) {
+  detail::expect_confidence(confidence);
   std::vector<std::size_t> groups(ranked.size(), 0);
   for (std::size_t i = 1, first = 0; i < ranked.size(); ++i) {
     const estimate apart = difference_of(ranked[first], ranked[i], confidence);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/rank/look.hpp>
@@ -28,6 +29,17 @@ namespace klens::detail {
   if (value == "inf") return std::numeric_limits<double>::infinity();
   if (value == "-inf") return -std::numeric_limits<double>::infinity();
   return value.get<double>();
+}
+
+/// A whole number of 0 or more; nlohmann::json would turn -1 and 1.5 into some number. Throws argument_error.
+[[nodiscard]] inline std::uint64_t count(const nlohmann::json& value, const char* name) {
+  if (!value.is_number_unsigned())
+    throw argument_error{std::string{"'"} + name + "' is " + name_text(value.dump(-1, ' ', true)) +
+                         ", not a whole number of 0 or more"};
+  return value.get<std::uint64_t>();
+}
+[[nodiscard]] inline std::uint64_t count_at(const nlohmann::json& object, const char* name) {
+  return count(object.at(name), name);
 }
 
 // How the values of an enumeration are written.
@@ -77,7 +89,11 @@ template <class Value, std::size_t Count>
   const nlohmann::json &values = json.at("values"), &weights = json.at("weights");
   if (values.size() != weights.size()) throw argument_error{"by_sequence has more values than weights or fewer"};
   std::vector<contribution> sums;
-  for (std::size_t s = 0; s < values.size(); ++s) sums.emplace_back(number(values[s]), number(weights[s]));
+  for (std::size_t s = 0; s < values.size(); ++s) {
+    sums.emplace_back(number(values[s]), number(weights[s]));
+    if (std::isnan(sums.back().value) || !(sums.back().weight >= 0 && std::isfinite(sums.back().weight)))
+      throw argument_error{"by_sequence has a value that is no number, or a weight below 0"};
+  }
   return sums;
 }
 

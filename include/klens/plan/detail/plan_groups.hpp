@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <klens/error.hpp>
 #include <klens/plan/unit.hpp>
@@ -77,36 +76,6 @@ template <class KeyOf>
     throw argument_error{
         "plan: these layers must share a scheme but have none in common (contradictory pins or missing candidates): " + text};
   }
-  return unit;
-}
-
-/// One unit whose choices are all ways to go through the members with at most one change of scheme.
-[[nodiscard]] inline plan_unit change_once(std::span<const plan_unit> members) {
-  plan_unit unit = joined(members);
-  std::vector<std::string> schemes;
-  for (const plan_unit& each : members)
-    for (const plan_choice& choice : each.choices)
-      if (std::ranges::find(schemes, choice.schemes.front()) == schemes.end()) schemes.push_back(choice.schemes.front());
-  for (const std::string& before : schemes) {
-    for (const std::string& after : schemes) {
-      // the change comes before member `change`; without one there is no second scheme
-      const std::size_t first = before == after ? members.size() : 1,
-                        last = before == after ? members.size() : members.size() - 1;
-      for (std::size_t change = first; change <= last; ++change) {
-        plan_choice all{{}, 0, 0};
-        bool possible = true;
-        for (std::size_t m = 0; m < members.size() && possible; ++m) {
-          const plan_choice* choice = find_choice(members[m], m < change ? before : after);
-          possible = choice && std::isfinite(choice->damage);
-          if (possible) append(all, *choice);
-        }
-        if (possible) unit.choices.push_back(std::move(all));
-      }
-    }
-  }
-  if (unit.choices.empty())
-    throw argument_error{"plan: the block of " + members.front().layers.front() +
-                         " cannot do with one change of scheme; its pins or missing candidates force more"};
   return unit;
 }
 

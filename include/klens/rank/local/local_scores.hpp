@@ -11,8 +11,8 @@
 #include <klens/rank/local/refinement.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/stats/detail/student_t.hpp>
 #include <klens/stats/interval.hpp>
+#include <klens/stats/student_t.hpp>
 #include <map>
 #include <optional>
 #include <string>

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstddef>
 #include <klens/rank/look.hpp>
-#include <klens/stats/detail/shrunken_variance.hpp>
-#include <klens/stats/detail/student_t.hpp>
+#include <klens/stats/shrunken_variance.hpp>
+#include <klens/stats/student_t.hpp>
 #include <span>
 #include <utility>
 #include <vector>
@@ -69,12 +69,12 @@ class paired_comparison {
   [[nodiscard]] std::vector<double> chances_of_reversal(std::span<const difference> differences, bool cautious) const {
     std::vector<double> variances;
     for (const difference& each : differences) variances.push_back(each.variance);
-    const moderated_variances moderated = moderate(variances, dof_);
+    const shrunken_variances shrunken = shrink_variances(variances, dof_);
     std::vector<double> chances;
     for (const auto& [value, variance] : differences) {
-      const double steadied = cautious ? std::max(variance, moderated(variance)) : moderated(variance);
+      const double steadied = cautious ? std::max(variance, shrunken(variance)) : shrunken(variance);
       const double error = std::sqrt(steadied * unseen_ / (dof_ + 1));
-      chances.push_back(value > 0 ? student_t_tail(value / error, moderated.dof) : 0.5);
+      chances.push_back(value > 0 ? student_t_tail(value / error, shrunken.dof) : 0.5);
     }
     return chances;
   }

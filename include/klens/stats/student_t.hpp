@@ -1,12 +1,11 @@
 #pragma once
 
-#include <algorithm>
-#include <cassert>
 #include <cmath>
 #include <limits>
 #include <numbers>
 
-namespace klens::detail {
+namespace klens {
+namespace detail {
 
 /// Gamma(a + 1/2) / Gamma(a), for a >= 1/2. The difference of two lgamma would lose digits as a grows.
 [[nodiscard]] inline double gamma_ratio(double a) noexcept {
@@ -45,32 +44,39 @@ namespace klens::detail {
   return at_zero * t * std::exp(-(dof + 1) / 2 * std::log1p(t * t / dof));
 }
 
-/// P(T > t) for Student's t, t >= 0. dof >= 1 need not be whole, and may be infinite: the normal distribution.
+}  // namespace detail
+
+/// P(T > t) for Student's t. dof >= 1 need not be whole, and may be infinite: the normal distribution.
+/// Edges      NaN for a NaN and for dof below 1.
 [[nodiscard]] inline double student_t_tail(double t, double dof) noexcept {
-  assert(t >= 0 && dof >= 1);
+  if (std::isnan(t) || !(dof >= 1)) return std::numeric_limits<double>::quiet_NaN();
+  if (t < 0) return 1 - student_t_tail(-t, dof);
   if (std::isinf(t)) return 0;
   if (std::isinf(dof)) return std::erfc(t / std::numbers::sqrt2) / 2;
   // I_x(dof/2, 1/2) / 2 with x = dof / (dof + t^2); x^(dof/2) sqrt(1-x) / B is t times the density but for a factor
-  const double square = t * t, x = dof / (dof + square), slope = student_t_slope(t, dof);
-  if (square > 3) return slope * beta_fraction(x, dof / 2, 0.5) / dof;
-  return 0.5 - slope * beta_fraction(square / (dof + square), 0.5, dof / 2);
+  const double square = t * t, x = dof / (dof + square), slope = detail::student_t_slope(t, dof);
+  if (square > 3) return slope * detail::beta_fraction(x, dof / 2, 0.5) / dof;
+  return 0.5 - slope * detail::beta_fraction(square / (dof + square), 0.5, dof / 2);
 }
 
-/// The t with P(T > t) = tail, for 0 < tail <= 1/2. dof >= 1 need not be whole, and may be infinite.
+/// The t with P(T > t) = tail. dof >= 1 need not be whole, and may be infinite.
+/// Edges      infinite for a tail of 0 or 1; NaN for a tail outside 0 .. 1 and for dof below 1.
 /// Precision  1e-12 relative up to 10^4 degrees of freedom, in proportion to them beyond; tails from 1e-12 to 0.45.
 [[nodiscard]] inline double student_t_quantile(double tail, double dof) noexcept {
-  assert(0 < tail && tail <= 0.5 && dof >= 1);
-  if (tail >= 0.5) return 0;
+  if (!(tail >= 0 && tail <= 1) || !(dof >= 1)) return std::numeric_limits<double>::quiet_NaN();
+  if (tail == 0) return std::numeric_limits<double>::infinity();
+  if (tail > 0.5) return -student_t_quantile(1 - tail, dof);
+  if (tail == 0.5) return 0;
   double t = 1;
   while (student_t_tail(t, dof) > tail) t *= 2;
   // ln P(T > t) is concave in ln t, and t lies beyond the solution: Newton's steps in these variables never pass it.
   for (int step = 0; step < 200; ++step) {
     const double beyond = student_t_tail(t, dof);
-    const double next = t * std::exp(beyond * std::log(beyond / tail) / student_t_slope(t, dof));
+    const double next = t * std::exp(beyond * std::log(beyond / tail) / detail::student_t_slope(t, dof));
     if (!(next < t)) break;
     t = next;
   }
   return t;
 }
 
-}  // namespace klens::detail
+}  // namespace klens

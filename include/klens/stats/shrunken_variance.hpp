@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <klens/stats/detail/student_t.hpp>
 #include <limits>
 #include <span>
 #include <vector>
 
-namespace klens::detail {
+namespace klens {
+namespace detail {
 
 /// Derivatives of ln Gamma for x > 0, by recurrence to x >= 10 and the asymptotic series there; 1e-12 relative or absolute.
 [[nodiscard]] inline double digamma(double x) noexcept {
@@ -35,24 +35,28 @@ namespace klens::detail {
   return (low + high) / 2;
 }
 
-/// Variances of many like things, each known from few observations, steadied by one another.
-struct moderated_variances {
-  double prior = 0;      ///< what the others say of a variance
-  double prior_dof = 0;  ///< and how many observations that is worth; may be infinite
-  double own_dof = 0;    ///< behind each variance alone
-  double dof = 0;        ///< of Student's t with moderated variances
+}  // namespace detail
 
+/// Shrinks variances that are each known from few observations towards what all of them have in common.
+struct shrunken_variances {
+  double prior = 0;      ///< the common variance
+  double prior_dof = 0;  ///< how many degrees of freedom it is worth; may be infinite
+  double own_dof = 0;    ///< behind each variance alone
+  double dof = 0;        ///< of Student's t with a shrunken variance
+
+  /// The shrunken variance: the mean of both, weighted by their degrees of freedom.
   [[nodiscard]] double operator()(double variance) const noexcept {
     if (std::isinf(prior_dof)) return prior;
     return (prior_dof * prior + own_dof * variance) / (prior_dof + own_dof);
   }
 };
 
-/// Fits the prior: the variances are taken to scatter as scaled inverse chi-squares, and ln(variance) then has a mean and a
-/// variance that tell scale and degrees of freedom. With fewer than three positive variances nothing is borrowed.
+/// Empirical Bayes: true variances are taken to scatter as a scaled inverse chi-square, whose scale and degrees of freedom
+/// follow from the mean and the variance of ln(variance). With fewer than three positive variances nothing is shrunken.
+///   own_dof    degrees of freedom behind each variance
 /// Source     G. K. Smyth, Statist. Appl. Genet. Mol. Biol. 3 (2004) article 3; the degrees of freedom are kept at or below
 ///            those of all variances together.
-[[nodiscard]] inline moderated_variances moderate(std::span<const double> variances, double own_dof) {
+[[nodiscard]] inline shrunken_variances shrink_variances(std::span<const double> variances, double own_dof) {
   double count = 0, mean = 0, squares = 0;
   for (const double each : variances)
     if (each > 0 && std::isfinite(each)) {
@@ -62,11 +66,12 @@ struct moderated_variances {
       squares += (log_variance - before) * (log_variance - mean);
     }
   if (count < 3) return {.own_dof = own_dof, .dof = own_dof};
-  const double centre = mean - digamma(own_dof / 2) + std::log(own_dof / 2);
-  const double scatter = squares / (count - 1) - trigamma(own_dof / 2);
+  const double centre = mean - detail::digamma(own_dof / 2) + std::log(own_dof / 2);
+  const double scatter = squares / (count - 1) - detail::trigamma(own_dof / 2);
   if (scatter <= 0) return {std::exp(centre), std::numeric_limits<double>::infinity(), own_dof, count * own_dof};
-  const double half = inverse_trigamma(scatter);
-  return {std::exp(centre + digamma(half) - std::log(half)), 2 * half, own_dof, std::min(2 * half + own_dof, count * own_dof)};
+  const double half_dof = detail::inverse_trigamma(scatter);
+  return {std::exp(centre + detail::digamma(half_dof) - std::log(half_dof)), 2 * half_dof, own_dof,
+          std::min(2 * half_dof + own_dof, count * own_dof)};
 }
 
-}  // namespace klens::detail
+}  // namespace klens

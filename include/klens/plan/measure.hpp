@@ -1,0 +1,163 @@
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <klens/error.hpp>
+#include <klens/forward.hpp>
+#include <klens/layer.hpp>
+#include <klens/matrix.hpp>
+#include <klens/metric/compare_rows.hpp>
+#include <klens/metric/measure.hpp>
+#include <klens/metric/metrics.hpp>
+#include <klens/plan/apply.hpp>
+#include <klens/stats/interval.hpp>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace klens {
+
+/// -ln P(token) by a row of logits, in nats. Throws numeric_error for logits that are no numbers.
+[[nodiscard]] inline double next_token_nll(std::span<const float> logits, std::int32_t token) {
+  return describe_reference(logits).log_sum_exp - static_cast<double>(logits[static_cast<std::size_t>(token)]);
+}
+
+/// The positions of some logits.
+struct measured_positions {
+  std::size_t length = 0;                     ///< of a sequence; 0: all are one sequence
+  std::span<const std::int32_t> tokens = {};  ///< one a position; empty: no perplexity
+  std::size_t threads = 1;                    ///< the result does not depend on it
+};
+
+/// What a version of a model was measured to be, against the untouched one on the same tokens.
+struct measured_version {
+  totals<klens::kl> kl{klens::kl{}};
+  totals<klens::top1> top1{klens::top1{}};
+  std::vector<contribution> kl_by_sequence, top1_by_sequence;
+  std::vector<contribution> nll_by_sequence;  ///< sum of -ln Q(next token), and how many
+
+  /// Takes in what both models gave for the same sequences: logits [positions x vocabulary].
+  /// Throws     shape_error; argument_error for a token outside the vocabulary; numeric_error, naming the position, for logits
+  ///            that are no numbers.
+  void add(const const_matrix_ref<float>& reference, const const_matrix_ref<float>& observed, const measured_positions& at);
+
+  /// exp(mean of -ln Q(next token)); NaN without tokens.
+  [[nodiscard]] double perplexity() const { return std::exp(mean_of(nll_by_sequence)); }
+
+  /// Standard errors of the means, from their spread between sequences; NaN for a single one.
+  [[nodiscard]] double kl_error() const { return standard_error(kl_by_sequence); }
+  [[nodiscard]] double top1_error() const { return standard_error(top1_by_sequence); }
+  /// Standard error of this perplexity's difference to that of `base`: both read the same text, so most of the scatter of
+  /// either is not in it.
+  [[nodiscard]] double perplexity_error(const measured_version& base) const {
+    if (nll_by_sequence.size() != base.nll_by_sequence.size())
+      throw shape_error{"perplexity_error: one version was measured on " + std::to_string(nll_by_sequence.size()) +
+                        " sequences, the other on " + std::to_string(base.nll_by_sequence.size())};
+    std::vector<contribution> change = nll_by_sequence;
+    for (std::size_t s = 0; s < change.size(); ++s) change[s].value -= base.nll_by_sequence[s].value;
+    return perplexity() * standard_error(change);
+  }
+};
+
+inline void measured_version::add(const const_matrix_ref<float>& reference, const const_matrix_ref<float>& observed,
+                                  const measured_positions& at) {
+  const auto rows = static_cast<std::size_t>(reference.rows());
+  const std::size_t length = at.length == 0 ? rows : at.length;
+  if (rows == 0 || rows % length != 0 || (!at.tokens.empty() && at.tokens.size() != rows))
+    throw shape_error{"measuring a version: " + std::to_string(rows) + " positions, " + std::to_string(at.tokens.size()) +
+                      " tokens, sequences of " + std::to_string(length)};
+  if (observed.rows() != reference.rows())
+    throw shape_error{"measuring a version: the untouched model gave " + std::to_string(rows) + " positions, the version " +
+                      std::to_string(observed.rows())};
+  for (std::size_t first = 0; first < rows; first += length) {
+    const auto begin = static_cast<Eigen::Index>(first), count = static_cast<Eigen::Index>(length);
+    const auto [own_kl, own_top1] =
+        measure(reference.middleRows(begin, count), observed.middleRows(begin, count),
+                {.first_position = kl.positions(), .threads = at.threads}, klens::kl{}, klens::top1{});
+    kl.merge(own_kl);
+    top1.merge(own_top1);
+    kl_by_sequence.push_back(own_kl.sum());
+    top1_by_sequence.push_back(own_top1.sum());
+    if (at.tokens.empty()) continue;
+    contribution& sum = nll_by_sequence.emplace_back(0.0, 0.0);
+    for (std::size_t t = first; t + 1 < first + length; ++t) {
+      const std::int32_t token = at.tokens[t + 1];
+      if (token < 0 || token >= observed.cols())
+        throw argument_error{"measuring a version: token " + std::to_string(token) + " is outside the vocabulary of " +
+                             std::to_string(observed.cols())};
+      sum.value += next_token_nll(row(observed, static_cast<Eigen::Index>(t)), token);
+      sum.weight += 1;
+    }
+  }
+}
+
+/// How versions are measured.
+struct measure_versions_options {
+  std::size_t batches = 1;
+  std::size_t sequence_length = 0;            ///< positions in a sequence; 0: every batch is one
+  std::span<const std::int32_t> tokens = {};  ///< of all batches in order, one a position; empty: no perplexity
+  /// The logits of a batch that versions are held against, where they are not the untouched model's own (another engine's).
+  std::function<matrix<float>(std::size_t batch)> reference{};
+  std::function<void(std::size_t batch, std::size_t version)> progress{};  ///< called before each is run
+  std::size_t threads = 1;                                                 ///< for rows and round trips
+};
+
+namespace detail {
+
+/// All logits of one batch, whatever the forward's strength.
+template <class Forward>
+[[nodiscard]] matrix<float> logits_of_batch(Forward& forward, std::size_t batch) {
+  if constexpr (staged_forward<Forward>) {
+    auto state = forward.begin(batch);
+    for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(state, stage);
+    return forward.logits(state);
+  } else if constexpr (batched_forward<Forward>) {
+    return forward(batch);
+  } else {
+    static_assert(forward_pass<Forward>, "a forward is forward(), forward(batch) or staged; see klens/forward.hpp");
+    return forward();
+  }
+}
+
+}  // namespace detail
+
+/// Measures the untouched model (the first of the result), then each version, all on the same tokens. Weights are back when it
+/// returns or throws. Batches are the outer loop: three of logits are in memory at most.
+/// Throws     what applied_version, measured_version::add and the forward throw; shape_error where tokens are too few or too
+///            many; restore_error where a layer could not be put back.
+template <class Forward>
+[[nodiscard]] std::vector<measured_version> measure_versions(Forward&& forward, std::span<layer> layers,
+                                                             std::span<const model_version> versions,
+                                                             const measure_versions_options& options = {}) {
+  std::vector<measured_version> measured(versions.size() + 1);
+  std::size_t first = 0;
+  for (std::size_t batch = 0; batch < options.batches; ++batch) {
+    const auto observe = [&](std::size_t version) {
+      if (options.progress) options.progress(batch, version);
+      return detail::logits_of_batch(forward, batch);
+    };
+    const matrix<float> untouched = observe(0);
+    const matrix<float> other = options.reference ? options.reference(batch) : matrix<float>{};
+    const matrix<float>& reference = options.reference ? other : untouched;
+    const auto rows = static_cast<std::size_t>(untouched.rows());
+    if (!options.tokens.empty() && options.tokens.size() < first + rows)
+      throw shape_error{"measure_versions: " + std::to_string(options.tokens.size()) + " tokens for at least " +
+                        std::to_string(first + rows) + " positions"};
+    const measured_positions at{options.sequence_length,
+                                options.tokens.empty() ? options.tokens : options.tokens.subspan(first, rows), options.threads};
+    measured[0].add(reference, untouched, at);
+    for (std::size_t v = 0; v < versions.size(); ++v) {
+      applied_version applied{layers, versions[v], {.threads = options.threads}};
+      measured[v + 1].add(reference, applied.changed() ? observe(v + 1) : untouched, at);
+      applied.restore();
+    }
+    first += rows;
+  }
+  return measured;
+}
+
+}  // namespace klens
