@@ -74,6 +74,27 @@ TEST_CASE("softplus: ln(1 + e^x), small values to full relative accuracy") {
   CHECK(std::isnan(mapped({std::nanf("")}, [](auto v) { return detail::softplus(v); })[0]));
 }
 
+TEST_CASE("sigmoid, GELU in both forms, squared ReLU") {
+  std::vector<float> x = spaced(-80.f, 80.f, 50'001);
+  for (const float small : {0.f, 1e-6f, -1e-6f}) x.push_back(small);
+  const std::vector<float> sigmoids = mapped(x, [](auto v) { return detail::sigmoid(v); });
+  const std::vector<float> exact_gelu = mapped(x, [](auto v) { return detail::gelu(v); });
+  const std::vector<float> tanh_gelu = mapped(x, [](auto v) { return detail::gelu_tanh(v); });
+  const std::vector<float> squares = mapped(x, [](auto v) { return detail::squared_relu(v); });
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const long double exact = static_cast<long double>(x[i]);
+    // What |x| log2(e) loses without a fused product, as for softplus; a sigmoid's exponent is bounded by 87.
+    const double of_exponent = 7.4e-8 * std::abs(static_cast<double>(x[i]));
+    REQUIRE(sigmoids[i] == near{1 / (1 + std::exp(-exact)), 5e-7 + of_exponent});
+    // x Phi(x) loses the small end of Phi to 1 + erf: an absolute error of |x| 2^-24
+    REQUIRE(exact_gelu[i] ==
+            near{exact * std::erfc(-exact / std::sqrt(2.0L)) / 2, 4e-7, 2e-7 * std::abs(static_cast<double>(x[i]))});
+    const long double inner = std::sqrt(2 / 3.14159265358979323846L) * (exact + 0.044715L * exact * exact * exact);
+    REQUIRE(tanh_gelu[i] == near{exact * (1 + std::tanh(inner)) / 2, 1e-6, 2e-6});
+    REQUIRE(squares[i] == (x[i] > 0 ? x[i] * x[i] : 0.f));
+  }
+}
+
 TEST_CASE("map_elements and sum_elements: every length, no element more") {
   for (const std::size_t length : awkward_lengths()) {
     INFO("length ", length);

@@ -44,9 +44,9 @@ class changed_folder {
 };
 
 /// What loading a folder says; nothing where it succeeds.
-[[nodiscard]] inline std::string load_error(const std::filesystem::path& folder) {
+[[nodiscard]] inline std::string load_error(const std::filesystem::path& folder, programs::load_options options = {}) {
   try {
-    (void)programs::model::load(folder);
+    (void)programs::model::load(folder, options);
   } catch (const klens::file_error& error) {
     return error.what();
   }

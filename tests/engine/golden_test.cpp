@@ -46,17 +46,18 @@ void check_golden(const std::filesystem::path& folder) {
 }  // namespace
 
 TEST_CASE("every model type gives the logits of its authors' definition") {
-  for (const char* const type : {"bamba", "falcon_h1", "jamba", "jamba_moe", "llama", "mamba", "mamba2"})
+  for (const char* const type : {"bamba", "falcon_h1", "falcon_mamba", "gemma3", "hymba", "jamba", "jamba_moe", "lfm2", "llama",
+                                 "mamba", "mamba2", "nemotron_h", "qwen3"})
     check_golden(support::golden / type);
 }
 
-TEST_CASE("and so do the variants of each type: biases, groups, tied heads, norms, rope scaling, expert counts") {
+TEST_CASE("and so do the variants of each type: biases, groups, tied heads, norms, windows, rope scaling, expert counts") {
   std::size_t found = 0;
   for (const auto& each : std::filesystem::directory_iterator{support::golden / "variants"}) {
     check_golden(each.path());
     ++found;
   }
-  CHECK(found == 25);
+  CHECK(found == 39);
 }
 
 TEST_CASE("and the trained models") {

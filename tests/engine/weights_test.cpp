@@ -81,10 +81,22 @@ TEST_CASE("weights: fused ones come as named row ranges of the same memory") {
   CHECK(names_of("jamba", "model.layers.0.mamba.in_proj.weight") == "[x][z]");
   CHECK(names_of("jamba", "model.layers.0.mamba.x_proj.weight") == "[dt][B][C]");
   CHECK(names_of("mamba2", "backbone.layers.2.mixer.in_proj.weight") == "[z][x][B][C][dt]");
+  CHECK(names_of("hymba", "model.layers.1.mamba.in_proj.weight") == "[q][k][v][x][z]");
+  CHECK(names_of("hymba", "model.layers.2.mamba.in_proj.weight") == "[q][x][z]");  // which takes keys and values of layer 1
+  CHECK(names_of("lfm2", "model.layers.0.conv.in_proj.weight") == "[B][C][x]");
+  CHECK(names_of("variants/qwen3_5_tied", "model.layers.0.linear_attn.in_proj_qkv.weight") == "[q][k][v]");
+  CHECK(names_of("variants/qwen3_5_tied", "model.layers.1.self_attn.q_proj.weight") == "[q0][gate0][q1][gate1]");
+  CHECK(names_of("variants/qwen3_next_experts", "model.layers.0.linear_attn.in_proj_qkvz.weight") ==
+        "[q0][k0][v0][z0][q1][k1][v1][z1]");
+  CHECK(names_of("variants/zamba2_two_blocks", "model.layers.1.shared_transformer.feed_forward.gate_up_proj.weight") ==
+        "[gate][up]");
 }
 
 TEST_CASE("weights: every one is read anew by each forward, from its own stage on and not before") {
-  for (const char* const type : {"bamba", "falcon_h1", "jamba_moe", "llama", "mamba", "mamba2", "variants/jamba_biases_tied"}) {
+  for (const char* const type : {"bamba", "falcon_h1", "jamba_moe", "llama", "mamba", "mamba2", "variants/jamba_biases_tied",
+                                 "gemma3", "hymba", "lfm2", "variants/granitemoehybrid_moe", "variants/nemotron_h_biases",
+                                 "variants/olmo_hybrid_positive", "variants/qwen2_windows", "variants/qwen3_biases_tied",
+                                 "variants/qwen3_next_experts", "variants/qwen3_5_tied", "variants/zamba2_two_blocks"}) {
     INFO(type);
     programs::model model = programs::model::load(golden / type);
     const std::vector<std::int32_t> tokens = some_tokens(model, 30);
@@ -109,6 +121,26 @@ TEST_CASE("weights: every one is read anew by each forward, from its own stage o
     }
     CHECK(forward(model, tokens, 1) == before);
   }
+}
+
+TEST_CASE("weights: what reaches later stages past the residual stream says so") {
+  programs::model zamba = programs::model::load(golden / "variants/zamba2_two_blocks");
+  const std::vector<weight> shared = zamba.weights();
+  const std::string block = "model.layers.1.shared_transformer.";  // also of layer 4
+  CHECK(named(shared, block + "self_attn.q_proj.weight").stage == 2);
+  CHECK(named(shared, block + "self_attn.q_proj.weight").last_stage == 5);
+  CHECK(named(shared, block + "feed_forward.gate_up_proj_adapter_list.2.0.weight").stage == 5);
+  CHECK(named(shared, block + "feed_forward.gate_up_proj_adapter_list.2.0.weight").kind == "gate_up_proj_adapter_list");
+  CHECK(named(shared, "model.layers.1.linear.weight").last_stage == 2);
+  CHECK(named(shared, "lm_head.weight").last_stage == zamba.stages());  // tied
+
+  programs::model hymba = programs::model::load(golden / "hymba");  // layer 2 uses the keys and values of layer 1
+  const std::vector<weight> all = hymba.weights();
+  CHECK(named(all, "model.layers.1.mamba.in_proj.weight").last_stage ==
+        named(all, "model.layers.2.mamba.in_proj.weight").stage);
+  CHECK(named(all, "model.layers.2.mamba.in_proj.weight").last_stage ==
+        named(all, "model.layers.2.mamba.in_proj.weight").stage);
+  CHECK(named(all, "model.layers.1.mamba.x_proj.0.weight").kind == "x_proj");
 }
 
 TEST_CASE("small weights are all the others") {

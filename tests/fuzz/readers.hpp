@@ -66,10 +66,26 @@ inline void safetensors(std::string_view content) {
 
 /// content as the config.json of a small model: that of the first type that it names.
 inline void config(std::string_view content) {
-  constexpr std::pair<std::string_view, const char*> models[] = {
-      {"\"bamba\"", "bamba_biases_tied"}, {"\"falcon_h1\"", "falcon_h1_norm_then_gate"},
-      {"\"llama\"", "llama_yarn"},        {"\"mamba2\"", "mamba2_step_limit"},
-      {"\"mamba\"", "mamba_inner_width"}, {"", "jamba_experts"}};
+  constexpr std::pair<std::string_view, const char*> models[] = {{"\"bamba\"", "bamba_biases_tied"},
+                                                                 {"\"falcon_h1\"", "falcon_h1_norm_then_gate"},
+                                                                 {"\"llama\"", "llama_yarn"},
+                                                                 {"\"mamba2\"", "mamba2_step_limit"},
+                                                                 {"\"mamba\"", "mamba_inner_width"},
+                                                                 {"\"falcon_mamba\"", "falcon_mamba_biases"},
+                                                                 {"\"gemma3_text\"", "gemma3_linear"},
+                                                                 {"\"granitemoehybrid\"", "granitemoehybrid_moe"},
+                                                                 {"\"lfm2\"", "lfm2_biases"},
+                                                                 {"\"mistral\"", "mistral_window"},
+                                                                 {"\"nemotron_h\"", "nemotron_h_biases"},
+                                                                 {"\"olmo_hybrid\"", "olmo_hybrid_positive"},
+                                                                 {"\"qwen2\"", "qwen2_windows"},
+                                                                 {"\"qwen3\"", "qwen3_biases_tied"},
+                                                                 {"\"qwen3_5_text\"", "qwen3_5_tied"},
+                                                                 {"\"qwen3_next\"", "qwen3_next_experts"},
+                                                                 {"\"smollm3\"", "smollm3_windows"},
+                                                                 {"\"zamba2\"", "zamba2_two_blocks"},
+                                                                 {"\"hymba\"", "../hymba"},
+                                                                 {"", "jamba_experts"}};
   static const support::temporary_folder folder;
   for (const auto& [mark, name] : models) {
     if (content.find(mark) == std::string_view::npos) continue;

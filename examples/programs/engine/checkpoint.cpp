@@ -81,24 +81,31 @@ void checkpoint::add(const klens::safetensors& file) {
 }
 
 parameter* checkpoint::take(const std::string& name, std::initializer_list<std::size_t> shape) {
+  return take(name, shape, false);
+}
+
+parameter* checkpoint::take(const std::string& name, std::initializer_list<std::size_t> shape, bool stacked) {
   const auto at = places_.find(name);
   if (at == places_.end())
     throw klens::file_error(folder_.string() + ": has no tensor '" + name + "'; is config.json that of these weights?");
   at->second.taken = true;
   auto owned = std::make_unique<parameter>();
-  owned->name = name;
+  owned->name = at->second.tensor->name;
   owned->shape.assign(shape);
   owned->stage = stage_;
-  const auto packed = packed_.find(name);
+  const std::size_t rows = owned->shape.size() < 2 ? 1 : owned->shape.front() * (stacked ? owned->shape[1] : 1);
+  std::size_t columns = 1;
+  for (std::size_t i = owned->shape.size() < 2 ? 0 : stacked ? 2 : 1; i < owned->shape.size(); ++i) columns *= owned->shape[i];
+  const auto packed = packed_.find(owned->name);
   if (packed != packed_.end())
-    unpack_rows(at->second, packed->second, *owned);
+    unpack_rows(at->second, packed->second, rows, columns, *owned);
   else
-    read_rows(at->second, *owned);
+    read_rows(at->second, rows, columns, *owned);
   parameters_.push_back(std::move(owned));
   return parameters_.back().get();
 }
 
-void checkpoint::read_rows(const place& from, parameter& into) const {
+void checkpoint::read_rows(const place& from, std::size_t rows, std::size_t columns, parameter& into) const {
   const klens::safetensors& file = *from.file;
   const klens::stored_tensor& tensor = *from.tensor;
   if (tensor.shape != into.shape)
@@ -106,11 +113,7 @@ void checkpoint::read_rows(const place& from, parameter& into) const {
                             ", config.json asks for " + klens::shape_text(into.shape) + "; is it that of these weights?");
   file.copy_floats(tensor, 0,
                    {});  // refuses other types, whose shapes say nothing about their size, before memory is asked for
-  const bool flat = into.shape.size() < 2;
-  const std::size_t rows = flat ? 1 : into.shape.front();
-  into.values.resize(static_cast<Eigen::Index>(rows),
-                     static_cast<Eigen::Index>(tensor.elements() / std::max<std::size_t>(rows, 1)));
-  const auto columns = static_cast<std::size_t>(into.values.cols());
+  into.values.resize(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
   page_returner pages{file, tensor.bytes};
   for (std::size_t r = 0; r < rows; ++r) {
     const std::span<float> row = klens::row(into.values, static_cast<Eigen::Index>(r));
@@ -122,10 +125,9 @@ void checkpoint::read_rows(const place& from, parameter& into) const {
   }
 }
 
-void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& ranges, parameter& into) const {
-  const std::size_t rows = into.shape.size() < 2 ? 1 : into.shape.front();
-  std::size_t columns = 1, listed = 0, bytes = 0;
-  for (std::size_t i = into.shape.size() < 2 ? 0 : 1; i < into.shape.size(); ++i) columns *= into.shape[i];
+void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& ranges, std::size_t rows, std::size_t columns,
+                             parameter& into) const {
+  std::size_t listed = 0, bytes = 0;
   const auto refuse = [&](const std::string& problem) {
     throw klens::file_error(from.file->path().string() + ": packed tensor '" + into.name + "' " + problem +
                             "; write the folder again with klens plan --export packed");
@@ -167,6 +169,15 @@ parameter* checkpoint::take_weight(const std::string& name, std::size_t out, std
   return weight;
 }
 
+parameter* checkpoint::take_stack(const std::string& name, std::size_t count, std::size_t out, std::size_t in,
+                                  const std::vector<row_range>& parts) {
+  parameter* const weight = take(name, {count, out, in}, true);
+  weight->multiplies = true;
+  weight->parts = parts;
+  weight->stacked = count;
+  return weight;
+}
+
 parameter* checkpoint::take_if(bool wanted, const std::string& name, std::size_t size) {
   return wanted ? take(name, {size}) : nullptr;
 }
@@ -188,6 +199,40 @@ const klens::stored_tensor* checkpoint::find(std::string_view name) const {
 
 void checkpoint::skip(std::string_view name) {
   if (const auto at = places_.find(name); at != places_.end()) at->second.taken = true;
+}
+
+void checkpoint::choose_text_model() {
+  constexpr std::pair<std::string_view, std::string_view> inner[] = {
+      {"model.language_model.", "model."}, {"language_model.model.", "model."}, {"language_model.lm_head.", "lm_head."}};
+  decltype(places_) chosen;
+  for (const auto& [name, each] : places_) {
+    std::string own = name == "lm_head.weight" ? name : "";
+    for (const auto& [prefix, alone] : inner)
+      if (name.starts_with(prefix)) own = std::string(alone) + name.substr(prefix.size());
+    if (own.empty()) {
+      const std::string below = name.starts_with("model.") ? name.substr(6) : name;
+      ++left_out_[below.substr(0, below.find('.'))];
+    } else if (!chosen.emplace(own, each).second) {
+      throw klens::file_error(each.file->path().string() + ": has tensor " + klens::detail::name_text(own) +
+                              " under two names; keep one of them");
+    }
+  }
+  places_ = std::move(chosen);
+}
+
+void checkpoint::leave_out(std::string_view prefix) {
+  for (auto& [name, each] : places_)
+    if (!each.taken && name.starts_with(prefix)) {
+      each.taken = true;
+      ++left_out_[std::string(prefix.substr(0, prefix.find_last_not_of('.') + 1))];
+    }
+}
+
+std::vector<std::string> checkpoint::left_out() const {
+  std::vector<std::string> all;
+  for (const auto& [name, count] : left_out_)
+    all.push_back(klens::detail::name_text(name) + " (" + std::to_string(count) + (count == 1 ? " tensor)" : " tensors)"));
+  return all;
 }
 
 std::vector<std::unique_ptr<parameter>> checkpoint::finish() {

@@ -32,6 +32,9 @@ class checkpoint {
   /// The same, as the weight of a matrix product.
   [[nodiscard]] parameter* take_weight(const std::string& name, std::size_t out, std::size_t in,
                                        std::vector<row_range> parts = {});
+  /// Weights [out x in] of several products that the file stacks in one tensor [count x out x in]; `parts` are the rows of each.
+  [[nodiscard]] parameter* take_stack(const std::string& name, std::size_t count, std::size_t out, std::size_t in,
+                                      const std::vector<row_range>& parts = {});
   /// A vector, or null where `wanted` is false.
   [[nodiscard]] parameter* take_if(bool wanted, const std::string& name, std::size_t size);
 
@@ -43,6 +46,14 @@ class checkpoint {
   /// Leaves a tensor out knowingly.
   void skip(std::string_view name);
 
+  /// Of a model of text and more: what belongs to the text model is found under the names that it has alone, all else is left
+  /// out.
+  void choose_text_model();
+  /// Leaves out the tensors whose names begin so.
+  void leave_out(std::string_view prefix);
+  /// What was left out in this way: "vision_tower (96 tensors)".
+  [[nodiscard]] std::vector<std::string> left_out() const;
+
   /// Names the first tensor that nobody took, and gives away the parameters.
   [[nodiscard]] std::vector<std::unique_ptr<parameter>> finish();
 
@@ -53,14 +64,17 @@ class checkpoint {
     bool taken = false;
   };
   void add(const klens::safetensors& file);
-  void read_rows(const place& from, parameter& into) const;
-  void unpack_rows(const place& from, const std::vector<packed_rows>& ranges, parameter& into) const;
+  [[nodiscard]] parameter* take(const std::string& name, std::initializer_list<std::size_t> shape, bool stacked);
+  void read_rows(const place& from, std::size_t rows, std::size_t columns, parameter& into) const;
+  void unpack_rows(const place& from, const std::vector<packed_rows>& ranges, std::size_t rows, std::size_t columns,
+                   parameter& into) const;
 
   std::filesystem::path folder_;
   std::vector<std::unique_ptr<klens::safetensors>> files_;
   std::map<std::string, place, std::less<>> places_;
   packed_tensors packed_;
   std::vector<std::unique_ptr<parameter>> parameters_;
+  std::map<std::string, std::size_t> left_out_;  // tensors of each prefix
   std::size_t stage_ = 0;
 };
 

@@ -27,16 +27,42 @@ architecture take_ends(const config& fields, checkpoint& tensors, const std::str
   return built;
 }
 
-attention_shape attention_of(const config& fields, std::size_t width, std::size_t kv_heads_by_default) {
+attention_shape attention_of(const config& fields, std::size_t width, std::size_t kv_heads_by_default, std::size_t head_width) {
   attention_shape shape{.width = width, .heads = fields.count("num_attention_heads", 32)};
   shape.kv_heads =
       fields.count("num_key_value_heads",
                    fields.is_null("num_key_value_heads") || kv_heads_by_default == 0 ? shape.heads : kv_heads_by_default);
   if (shape.heads % shape.kv_heads != 0) fields.refuse("num_key_value_heads", "does not divide num_attention_heads");
-  if (!fields.has("head_dim") && width % shape.heads != 0)
+  if (!fields.has("head_dim") && head_width == 0 && width % shape.heads != 0)
     fields.refuse("num_attention_heads", "does not divide hidden_size, and there is no head_dim");
-  shape.head_width = fields.count("head_dim", width / shape.heads);
+  shape.head_width = fields.count("head_dim", head_width != 0 ? head_width : width / shape.heads);
   return shape;
+}
+
+std::vector<std::string> layer_kinds(const config& fields, std::size_t layers, std::string_view field) {
+  std::vector<std::string> kinds = fields.texts(field);
+  for (std::string& each : kinds) {
+    if (each == "attention") each = "full_attention";
+    if (each == "mamba" || each == "mamba2") each = "linear_attention";
+  }
+  if (!kinds.empty() && kinds.size() != layers)
+    fields.refuse(field, "has " + std::to_string(kinds.size()) + " entries for " + std::to_string(layers) + " layers");
+  return kinds;
+}
+
+std::vector<attention_mask> windows_of(const config& fields, const std::vector<std::string>& kinds) {
+  const bool slides = fields.flag("use_sliding_window", false) && fields.has("sliding_window");
+  const std::size_t window = slides ? fields.count("sliding_window") : 0;
+  fields.ignore({"sliding_window"});
+  std::vector<attention_mask> masks;
+  for (const std::string& each : kinds) {
+    if (each != "full_attention" && each != "sliding_attention")
+      fields.refuse("layer_types", "has an entry " + klens::detail::name_text(each) + ", which is not carried out");
+    if (each == "sliding_attention" && !slides)
+      fields.refuse("sliding_window", "is missing or off, but layer_types asks for it");
+    masks.push_back({.window = each == "sliding_attention" ? window : 0});
+  }
+  return masks;
 }
 
 mamba2_shape mamba2_of(const config& fields, std::size_t width, std::size_t inner, double epsilon) {

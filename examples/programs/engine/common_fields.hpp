@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "architecture.hpp"
 #include "attention.hpp"
@@ -20,9 +21,19 @@ namespace programs {
 [[nodiscard]] architecture take_ends(const config& fields, checkpoint& tensors, const std::string& embedding,
                                      std::size_t vocabulary, std::size_t width, bool tied_by_default);
 
-/// Heads and their width: head_dim, or else width / heads. A null num_key_value_heads means as many as heads,
-/// and so does a missing one where 0 is the default.
-[[nodiscard]] attention_shape attention_of(const config& fields, std::size_t width, std::size_t kv_heads_by_default);
+/// Heads and their width: head_dim, or else `head_width`, where 0 stands for width / heads. A null num_key_value_heads means as
+/// many as heads, and so does a missing one where 0 is the default.
+[[nodiscard]] attention_shape attention_of(const config& fields, std::size_t width, std::size_t kv_heads_by_default,
+                                           std::size_t head_width = 0);
+
+/// The kind of each layer, layer_types: "full_attention", "sliding_attention", "linear_attention", ...; the older names
+/// "attention" and "mamba" are translated. Empty where the config does not say; refused where it does not say it of each layer.
+[[nodiscard]] std::vector<std::string> layer_kinds(const config& fields, std::size_t layers,
+                                                   std::string_view field = "layer_types");
+
+/// What each layer's queries see, as Qwen's configs say it: sliding_window where use_sliding_window is true, in the layers whose
+/// kind is "sliding_attention".
+[[nodiscard]] std::vector<attention_mask> windows_of(const config& fields, const std::vector<std::string>& kinds);
 
 /// Heads of a Mamba-2 mixer under the names that later model types share (mamba_n_heads, mamba_d_head, mamba_n_groups, ...).
 [[nodiscard]] mamba2_shape mamba2_of(const config& fields, std::size_t width, std::size_t inner, double epsilon);

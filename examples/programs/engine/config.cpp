@@ -7,6 +7,8 @@
 #include <limits>
 #include <utility>
 
+#include "known_fields.hpp"
+
 namespace programs {
 namespace {
 
@@ -59,10 +61,11 @@ nlohmann::json read_json(const std::filesystem::path& file) {
   }
 }
 
-config::config(const std::filesystem::path& file) : config(file.string(), "", read_json(file)) {}
+config::config(const std::filesystem::path& file)
+    : config(file.string(), "", read_json(file), std::make_shared<std::vector<std::string>>()) {}
 
-config::config(std::string where, std::string prefix, nlohmann::json fields)
-    : where_(std::move(where)), prefix_(std::move(prefix)), fields_(std::move(fields)) {
+config::config(std::string where, std::string prefix, nlohmann::json fields, std::shared_ptr<std::vector<std::string>> unknown)
+    : where_(std::move(where)), prefix_(std::move(prefix)), fields_(std::move(fields)), unknown_(std::move(unknown)) {
   if (!fields_.is_object())
     throw klens::file_error(where_ + ": " + prefix_ + " is no JSON object; repair or fetch the file again");
 }
@@ -145,10 +148,49 @@ std::vector<double> config::numbers(std::string_view field, std::vector<double> 
   return all;
 }
 
+std::vector<std::vector<double>> config::lists(std::string_view field) const {
+  const nlohmann::json* const value = find(field);
+  std::vector<std::vector<double>> all;
+  if (value == nullptr) return all;
+  if (!value->is_array()) refuse(field, "is no list of lists of numbers");
+  for (const nlohmann::json& list : *value) {
+    if (!list.is_array()) refuse(field, "is no list of lists of numbers");
+    all.emplace_back();
+    for (const nlohmann::json& each : list) all.back().push_back(as_number(field, each));
+  }
+  return all;
+}
+
+std::vector<std::string> config::texts(std::string_view field) const {
+  const nlohmann::json* const value = find(field);
+  if (value == nullptr) return {};
+  std::vector<std::string> all;
+  if (!value->is_array()) refuse(field, "is no list of texts");
+  for (const nlohmann::json& each : *value) {
+    if (!each.is_string()) refuse(field, "is no list of texts");
+    all.push_back(each.get<std::string>());
+  }
+  return all;
+}
+
 config config::object(std::string_view field) const {
   const nlohmann::json* const value = find(field);
   if (value == nullptr || !value->is_object()) refuse(field, "is no object");
-  return {where_, prefix_ + std::string(field) + ".", *value};
+  return {where_, prefix_ + std::string(field) + ".", *value, unknown_};
+}
+
+config config::inner_model(std::string_view field) const {
+  config inner = object(field);
+  constexpr const char* tied = "tie_word_embeddings";
+  if (!inner.has(tied) && has(tied)) inner.fields_[tied] = fields_[tied];
+  return inner;
+}
+
+std::vector<std::string> config::objects() const {
+  std::vector<std::string> all;
+  for (const auto& [field, value] : fields_.items())
+    if (value.is_object() && field.ends_with("_config")) all.push_back(field);
+  return all;
 }
 
 bool config::is_empty(std::string_view field) const {
@@ -157,7 +199,7 @@ bool config::is_empty(std::string_view field) const {
 }
 
 config config::empty_object(std::string_view field) const {
-  return {where_, prefix_ + std::string(field) + ".", nlohmann::json::object()};
+  return {where_, prefix_ + std::string(field) + ".", nlohmann::json::object(), unknown_};
 }
 
 void config::ignore(std::initializer_list<std::string_view> fields) const { known_.insert(fields.begin(), fields.end()); }
@@ -169,9 +211,15 @@ void config::require(std::string_view field, const nlohmann::json& value) const 
                       "; klens carries out " + value.dump() + " only");
 }
 
-void config::refuse_rest() const {
-  for (const auto& [field, value] : fields_.items())
-    if (!known_.contains(field) && !value.is_null()) refuse(field, "is unknown to klens; take it out if it changes no result");
+void config::settle_rest() const {
+  for (const auto& [field, value] : fields_.items()) {
+    if (value.is_null() || known_.contains(field)) continue;
+    const field_kind kind = kind_of_field(field, value);
+    if (kind == field_kind::refused)
+      refuse(field, "is " + klens::detail::name_text(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) +
+                        ", which changes the result and is not carried out for this model type");
+    if (kind == field_kind::unknown) unknown_->push_back(prefix_ + field);
+  }
 }
 
 }  // namespace programs

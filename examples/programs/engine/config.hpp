@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <initializer_list>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -15,9 +16,9 @@ namespace programs {
 /// Throws klens::file_error, starting with the path, for what is no JSON or nested deeper than any config.
 [[nodiscard]] nlohmann::json read_json(const std::filesystem::path& file);
 
-/// A model's config.json (or an object within it). It remembers which fields were asked for, so that at the end every field
-/// that nobody understood can be refused: none is ignored in silence. Throws     klens::file_error, "path: field 'name' ...",
-/// for a missing field, a wrong type, a value that is not carried out.
+/// A model's config.json (or an object within it). It remembers which fields were asked for, so that `settle_rest` can judge all
+/// others: none is ignored in silence.
+/// Throws     klens::file_error, "path: field 'name' ...", for a missing field, a wrong type, a value that is not carried out.
 class config {
  public:
   explicit config(const std::filesystem::path& file);
@@ -38,11 +39,17 @@ class config {
   [[nodiscard]] bool flag(std::string_view field, bool fallback) const;
   [[nodiscard]] std::string text(std::string_view field, std::string_view fallback) const;
   [[nodiscard]] std::vector<double> numbers(std::string_view field, std::vector<double> fallback) const;
+  [[nodiscard]] std::vector<std::vector<double>> lists(std::string_view field) const;  ///< of numbers
+  [[nodiscard]] std::vector<std::string> texts(std::string_view field) const;          ///< empty where it is missing
 
   /// True for an object without fields.
   [[nodiscard]] bool is_empty(std::string_view field) const;
   /// An object in this one, e.g. rope_parameters; messages name it as "outer.inner".
   [[nodiscard]] config object(std::string_view field) const;
+  /// An object that describes a model of its own; what it does not say of tied embeddings, this one does.
+  [[nodiscard]] config inner_model(std::string_view field) const;
+  /// Names of the fields that are objects and describe a part of a larger model: "vision_config".
+  [[nodiscard]] std::vector<std::string> objects() const;
   /// Stands for an object that is not there.
   [[nodiscard]] config empty_object(std::string_view field) const;
 
@@ -50,13 +57,16 @@ class config {
   void ignore(std::initializer_list<std::string_view> fields) const;
   /// Fields that klens carries out with one value only, which `klens` must find where the field is there and not null.
   void require(std::string_view field, const nlohmann::json& value) const;
-  /// Refuses each field that was neither asked for nor ignored.
-  void refuse_rest() const;
+  /// Judges each field that was neither asked for nor ignored (known_fields.hpp): one that changes the result is refused, one
+  /// that klens does not know is added to `unknown`. Null stands for a missing field.
+  void settle_rest() const;
+  /// Names of the unknown fields so far, those of objects within as "outer.inner".
+  [[nodiscard]] const std::vector<std::string>& unknown() const noexcept { return *unknown_; }
 
   [[noreturn]] void refuse(std::string_view field, const std::string& problem) const;
 
  private:
-  config(std::string where, std::string prefix, nlohmann::json fields);
+  config(std::string where, std::string prefix, nlohmann::json fields, std::shared_ptr<std::vector<std::string>> unknown);
   [[nodiscard]] const nlohmann::json* find(std::string_view field) const;
   [[nodiscard]] double as_number(std::string_view field, const nlohmann::json& value) const;
 
@@ -64,6 +74,7 @@ class config {
   std::string prefix_;  // "rope_parameters." within an object
   nlohmann::json fields_;
   mutable std::set<std::string, std::less<>> known_;
+  std::shared_ptr<std::vector<std::string>> unknown_;  // one list for the file
 };
 
 }  // namespace programs

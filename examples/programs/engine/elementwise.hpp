@@ -36,6 +36,31 @@ template <class Batch>
   return bounded / (Batch(1.f) + lean_exp(-bounded));
 }
 
+/// 1 / (1 + e^-x), to 4e-7 relative.
+template <class Batch>
+[[nodiscard]] inline Batch sigmoid(const Batch& x) noexcept {
+  return Batch(1.f) / (Batch(1.f) + lean_exp(-at_least(-87.f, x)));
+}
+
+/// x Phi(x), the normal distribution's Phi in its tanh approximation: x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+template <class Batch>
+[[nodiscard]] inline Batch gelu_tanh(const Batch& x) noexcept {
+  return x * sigmoid(x * xsimd::fma(x * x, Batch(0.07135481627f), Batch(1.595769122f)));
+}
+
+/// x Phi(x).
+template <class Batch>
+[[nodiscard]] inline Batch gelu(const Batch& x) noexcept {
+  return x * (Batch(0.5f) + Batch(0.5f) * xsimd::erf(x * Batch(0.7071067812f)));
+}
+
+/// max(x, 0)^2
+template <class Batch>
+[[nodiscard]] inline Batch squared_relu(const Batch& x) noexcept {
+  const Batch positive = xsimd::max(Batch(0.f), x);
+  return positive * positive;
+}
+
 /// ln(1 + e^x) to 1e-6 relative for x > -80, without overflow: ln(1 + e) = 2 atanh(e / (2 + e)).
 template <class Batch>
 [[nodiscard]] inline Batch softplus(const Batch& x) noexcept {

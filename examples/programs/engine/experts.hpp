@@ -9,20 +9,33 @@
 
 namespace programs {
 
-/// A mixture of gated MLPs: the router's softmax over all experts weights those `active` that are likeliest for a position; the
-/// weights are not made to sum to 1.
+/// A mixture of gated MLPs: the router's softmax over all experts weights those `active` that are likeliest for a position.
 struct experts final : part {
   linear router;  ///< [experts x width]
   std::vector<gated_mlp> each;
   std::size_t active = 1;
+  bool sum_to_one = false;  ///< the weights of the active ones are divided by their sum
 
-  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-              workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 
-/// <prefix>router.weight and <prefix>experts.<i>.gate_proj.weight and their fellows.
+/// Gated MLPs whose weights the file stacks: gate and up in one tensor [count x 2 inner x width], down [count x width x inner].
+[[nodiscard]] std::vector<gated_mlp> take_stacked_mlps(checkpoint& tensors, const std::string& gate_up, const std::string& down,
+                                                       std::size_t count, std::size_t width, std::size_t inner);
+
+/// <prefix>router.weight, and <prefix>experts.<i>.gate_proj.weight and their fellows or <prefix>experts.gate_up_proj and
+/// down_proj, stacked.
 [[nodiscard]] experts take_experts(checkpoint& tensors, const std::string& prefix, std::size_t count, std::size_t active,
-                                   std::size_t width, std::size_t inner);
+                                   std::size_t width, std::size_t inner, const std::string& router = "router");
+
+/// A gated MLP whose result is multiplied, position by position, with a sigmoid of its own.
+struct gate_of_position final : part {
+  linear gate;  ///< [1 x width]
+  gated_mlp of;
+
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
+  [[nodiscard]] double flops(std::size_t length) const override { return gate.flops(length) + of.flops(length); }
+};
 
 }  // namespace programs

@@ -14,21 +14,34 @@ namespace programs {
 /// x W^T + bias, for x [rows x in] and W [out x in].
 struct linear {
   const parameter* weight = nullptr;
-  const parameter* bias = nullptr;  ///< null: none
+  const parameter* bias = nullptr;    ///< null: none
+  std::size_t first = 0, rows = all;  ///< W is these rows of the weight, and so of the bias
+
+  static constexpr std::size_t all = static_cast<std::size_t>(-1);
+
+  [[nodiscard]] Eigen::Index out() const noexcept {
+    return rows == all ? weight->values.rows() : static_cast<Eigen::Index>(rows);
+  }
+  [[nodiscard]] Eigen::Index in() const noexcept { return weight->values.cols(); }
+  [[nodiscard]] klens::const_matrix_ref<float> values() const {
+    return weight->values.middleRows(static_cast<Eigen::Index>(first), out());
+  }
+
+  [[nodiscard]] auto own_bias() const { return bias->values.row(0).segment(static_cast<Eigen::Index>(first), out()); }
 
   /// y = linear(x)
   void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
-    if (bias == nullptr) return multiply_transposed(x, weight->values, y);
-    y.rowwise() = bias->values.row(0);
-    add_multiplied_transposed(x, weight->values, 1, y);
+    if (bias == nullptr) return multiply_transposed(x, values(), y);
+    y.rowwise() = own_bias();
+    add_multiplied_transposed(x, values(), 1, y);
   }
   /// y += scale * linear(x)
   void add_to(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
-    add_multiplied_transposed(x, weight->values, scale, y);
-    if (bias != nullptr) y.rowwise() += scale * bias->values.row(0);
+    add_multiplied_transposed(x, values(), scale, y);
+    if (bias != nullptr) y.rowwise() += scale * own_bias();
   }
-  [[nodiscard]] double flops(std::size_t rows) const {
-    return 2.0 * static_cast<double>(rows) * static_cast<double>(weight->values.size());
+  [[nodiscard]] double flops(std::size_t positions) const {
+    return 2.0 * static_cast<double>(positions) * static_cast<double>(out()) * static_cast<double>(in());
   }
 };
 

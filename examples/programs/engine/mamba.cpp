@@ -6,29 +6,33 @@
 
 namespace programs {
 
-void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-                   workspace& work) const {
+void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const {
+  const workspace::frame frame{at.work};
+  const Eigen::Index inner = a_log->values.rows();
+  panel projected = at.work.take(x.rows(), 2 * inner), mixed = at.work.take(x.rows(), inner);
+  in_proj(x, projected);
+  scan(projected.leftCols(inner), projected.rightCols(inner), mixed, at.work);
+  out_proj.add_to(hidden, mixed, scale);
+}
+
+void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate,
+                 klens::matrix_ref<float> mixed, workspace& work) const {
   namespace simd = klens::detail;
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), inner = a_log->values.rows(), states = a_log->values.cols();
-  const Eigen::Index rank = dt_proj.weight->values.cols();
-
-  panel projected = work.take(length, 2 * inner);
-  in_proj(x, projected);
-  const auto gate = projected.rightCols(inner);
+  const Eigen::Index rank = dt_proj.in();
 
   panel taps = work.take(conv->values.cols(), inner);
   taps = conv->values.transpose();
-  panel mixed = work.take(length, inner);
-  simd::causal_conv(projected.leftCols(inner), taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
+  simd::causal_conv(x, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
                     [](auto v) { return simd::silu(v); });
 
   panel selected = work.take(length, rank + 2 * states);
   x_proj(mixed, selected);
   auto step_in = selected.leftCols(rank), b = selected.middleCols(rank, states), c = selected.rightCols(states);
-  if (step_norm.weight) step_norm(step_in, step_in);
-  if (b_norm.weight) b_norm(b, b);
-  if (c_norm.weight) c_norm(c, c);
+  if (step_norm) step_norm(step_in, step_in);
+  if (b_norm) b_norm(b, b);
+  if (c_norm) c_norm(c, c);
 
   panel step = work.take(length, inner);
   dt_proj(step_in, step);
@@ -43,7 +47,6 @@ void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_re
   for (Eigen::Index t = 0; t < length; ++t)
     simd::map_elements(
         klens::row(mixed, t), [](auto y, auto z) { return y * simd::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
-  out_proj.add_to(hidden, mixed, scale);
 }
 
 double mamba::flops(std::size_t length) const {
@@ -51,18 +54,23 @@ double mamba::flops(std::size_t length) const {
 }
 
 mamba take_mamba(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape) {
-  mamba taken;
+  mamba taken = take_mamba_core(tensors, prefix, shape);
   taken.in_proj = take_linear(tensors, prefix + "in_proj", 2 * shape.inner, shape.width, shape.proj_bias,
                               {{"x", 0, shape.inner}, {"z", shape.inner, shape.inner}});
-  taken.x_proj =
-      take_linear(tensors, prefix + "x_proj", shape.rank + 2 * shape.states, shape.inner, false,
-                  {{"dt", 0, shape.rank}, {"B", shape.rank, shape.states}, {"C", shape.rank + shape.states, shape.states}});
-  taken.dt_proj = take_linear(tensors, prefix + "dt_proj", shape.inner, shape.rank, true);
   taken.out_proj = take_linear(tensors, prefix + "out_proj", shape.width, shape.inner, shape.proj_bias);
+  return taken;
+}
+
+mamba take_mamba_core(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape, const std::string& index) {
+  mamba taken;
+  taken.x_proj =
+      take_linear(tensors, prefix + "x_proj" + index, shape.rank + 2 * shape.states, shape.inner, false,
+                  {{"dt", 0, shape.rank}, {"B", shape.rank, shape.states}, {"C", shape.rank + shape.states, shape.states}});
+  taken.dt_proj = take_linear(tensors, prefix + "dt_proj" + index, shape.inner, shape.rank, true);
   taken.conv = tensors.take(prefix + "conv1d.weight", {shape.inner, 1, shape.taps});
   taken.conv_bias = tensors.take_if(shape.conv_bias, prefix + "conv1d.bias", shape.inner);
-  taken.a_log = tensors.take(prefix + "A_log", {shape.inner, shape.states});
-  taken.d = tensors.take(prefix + "D", {shape.inner});
+  taken.a_log = tensors.take(prefix + "A_log" + index, {shape.inner, shape.states});
+  taken.d = tensors.take(prefix + "D" + index, {shape.inner});
   return taken;
 }
 

@@ -20,10 +20,12 @@ struct mamba final : part {
   const parameter* conv_bias = nullptr;  ///< [inner]; null: none
   const parameter* a_log = nullptr;      ///< [inner x states]
   const parameter* d = nullptr;          ///< [inner]
-  rms_norm step_norm, b_norm, c_norm;    ///< without weight: none
+  rms_norm step_norm, b_norm, c_norm;    ///< false: none
 
-  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-              workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
+  /// What stands between in_proj and out_proj: out = silu(gate) * selective scan(silu(conv(x))), all [length x inner].
+  void scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate, klens::matrix_ref<float> out,
+            workspace& work) const;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 
@@ -33,5 +35,8 @@ struct mamba_shape {
   bool conv_bias = false, proj_bias = false;
 };
 [[nodiscard]] mamba take_mamba(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape);
+/// The same without in_proj and out_proj; `index` follows the names of what a list holds ("x_proj.0").
+[[nodiscard]] mamba take_mamba_core(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape,
+                                    const std::string& index = "");
 
 }  // namespace programs

@@ -7,10 +7,10 @@
 namespace programs {
 namespace simd = klens::detail;
 
-void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-                    workspace& work) const {
+void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const {
+  workspace& work = at.work;
   const workspace::frame frame{work};
-  const Eigen::Index length = x.rows(), heads = a_log->values.size(), inner = out_proj.weight->values.cols();
+  const Eigen::Index length = x.rows(), heads = a_log->values.size(), inner = out_proj.in();
   const Eigen::Index mixed_width = conv->values.rows(), shared = (mixed_width - inner) / 2,
                      count = static_cast<Eigen::Index>(groups);
 

@@ -28,8 +28,7 @@ struct mamba2 final : part {
   std::size_t groups = 1;
   std::array<float, 2> step_limits{0, std::numeric_limits<float>::infinity()};
 
-  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-              workspace& work) const override;
+  void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

@@ -25,17 +25,51 @@ int block_of(std::string_view name) {
   return number;
 }
 
+/// What a parameter does, read off its name; numbers within lists say nothing ("x_proj.0.weight" is an "x_proj").
+std::string kind_of_parameter(std::string name) {
+  constexpr std::string_view suffix = ".weight";
+  if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
+  const auto is_number = [](std::string_view part) {
+    return !part.empty() && part.find_first_not_of("0123456789") == part.npos;
+  };
+  for (std::size_t dot = name.rfind('.'); dot != name.npos && is_number(std::string_view(name).substr(dot + 1));
+       dot = name.rfind('.'))
+    name.resize(dot);
+  return klens::kind_of(name);
+}
+
+std::string joined(const std::vector<std::string>& all) {
+  std::string text;
+  for (const std::string& each : all) text += (text.empty() ? "" : ", ") + each;
+  return text;
+}
+
 }  // namespace
 
-model model::load(const std::filesystem::path& folder) {
+model model::load(const std::filesystem::path& folder, load_options options) {
   if (!std::filesystem::is_directory(folder))
     throw klens::file_error(folder.string() + ": is no folder; name one with config.json and model.safetensors");
-  const config fields(folder / "config.json");
+  const described_model described = described_in(config(folder / "config.json"));
   checkpoint tensors(folder);
+  if (described.inner) tensors.choose_text_model();
   model loaded;
-  loaded.parts_ = build_model(fields, tensors);
-  loaded.type_ = fields.text("model_type", "");
+  loaded.parts_ = described.build(described.fields, tensors);
+  described.fields.settle_rest();
+  loaded.type_ = described.fields.text("model_type", "");
   loaded.parameters_ = tensors.finish();
+  const std::vector<std::string>& unknown = described.fields.unknown();
+  if (options.strict && !unknown.empty())
+    described.fields.refuse(unknown.front(),
+                            "is unknown to klens; take it out if it changes no result, or load without --strict");
+  std::vector<std::string> left_out = described.siblings;
+  for (const std::string& each : tensors.left_out()) left_out.push_back(each);
+  if (!unknown.empty()) {
+    std::vector<std::string> quoted;
+    for (const std::string& each : unknown) quoted.push_back(klens::detail::name_text(each));
+    loaded.remarks_.push_back("config.json has fields that klens does not know, and passes over: " + joined(quoted) +
+                              " (--strict refuses them)");
+  }
+  if (!left_out.empty()) loaded.remarks_.push_back("beside the text model, and left out: " + joined(left_out));
   std::ranges::stable_sort(loaded.parameters_, {}, [&](const auto& each) { return loaded.stage_of(*each); });
   return loaded;
 }
@@ -44,19 +78,27 @@ std::size_t model::vocabulary() const noexcept { return static_cast<std::size_t>
 std::size_t model::width() const noexcept { return static_cast<std::size_t>(parts_.embedding->values.cols()); }
 
 std::size_t model::stage_of(const parameter& of) const {
-  if (&of == parts_.embedding) return 0;
+  if (&of == parts_.embedding || &of == parts_.memory) return 0;
   return of.stage == 0 ? stages() : of.stage;
+}
+
+std::size_t model::last_stage_of(const parameter& of) const {
+  std::size_t last = &of == parts_.embedding && parts_.head == parts_.embedding ? stages() : stage_of(of);
+  for (const auto& [each, step] : parts_.last_uses)
+    if (each == &of) last = std::max(last, step);
+  return last;
 }
 
 weight model::view(parameter& of) const {
   weight seen{.name = of.name,
               .values = of.values,
-              .kind = klens::kind_of(of.name),
+              .kind = kind_of_parameter(of.name),
               .block = block_of(of.name),
               .stage = stage_of(of),
+              .last_stage = last_stage_of(of),
               .tied = &of == parts_.head && parts_.head == parts_.embedding,
               .tensor = of.name};
-  if (of.name.find(".experts.") != std::string::npos) seen.kind = "expert_" + seen.kind;
+  if (of.name.find(".experts.") != std::string::npos || of.stacked > 0) seen.kind = "expert_" + seen.kind;
   if (&of == parts_.head) {
     seen.name = "lm_head.weight";
     seen.kind = "lm_head";
@@ -68,22 +110,25 @@ weight model::view(parameter& of) const {
 
 std::vector<weight> model::weights(bool split_fused) {
   std::vector<weight> all;
+  const auto some_rows = [](weight of, const std::string& name, std::size_t first, std::size_t rows, bool same_kind) {
+    return weight{.name = of.name + "[" + name + "]",
+                  .values = of.values.middleRows(static_cast<Eigen::Index>(first), static_cast<Eigen::Index>(rows)),
+                  .kind = same_kind ? of.kind : of.kind + "[" + name + "]",
+                  .block = of.block,
+                  .stage = of.stage,
+                  .last_stage = of.last_stage,
+                  .tensor = of.tensor};
+  };
   for (const auto& each : parameters_) {
     if (!each->multiplies) continue;
     const weight whole = view(*each);
-    if (!split_fused || each->parts.empty()) {
-      all.push_back(whole);
-      continue;
-    }
-    for (const row_range& part : each->parts) {
-      weight some{
-          .name = whole.name + "[" + part.name + "]",
-          .values = each->values.middleRows(static_cast<Eigen::Index>(part.first), static_cast<Eigen::Index>(part.rows)),
-          .kind = whole.kind + "[" + part.name + "]",
-          .block = whole.block,
-          .stage = whole.stage,
-          .tensor = whole.tensor};
-      all.push_back(some);
+    const std::size_t count = std::max<std::size_t>(each->stacked, 1);
+    const std::size_t rows = static_cast<std::size_t>(whole.values.rows()) / count;
+    for (std::size_t i = 0; i < count; ++i) {
+      const weight one = each->stacked == 0 ? whole : some_rows(whole, std::to_string(i), i * rows, rows, true);
+      if (!split_fused || each->parts.empty()) all.push_back(one);
+      if (!split_fused) continue;
+      for (const row_range& part : each->parts) all.push_back(some_rows(one, part.name, part.first, part.rows, false));
     }
   }
   return all;
@@ -105,36 +150,71 @@ state model::begin(std::span<const std::int32_t> tokens, std::size_t sequences, 
       throw klens::argument_error("token " + std::to_string(tokens[i]) + " at " + std::to_string(i) +
                                   " is outside the vocabulary of " + std::to_string(vocabulary()) +
                                   "; use the tokenizer of this model");
-  return {sequences, length, {tokens.begin(), tokens.end()}, {}};
+  return {sequences, length, {tokens.begin(), tokens.end()}, {}, {}, {}};
 }
 
 void model::advance(state& at, std::size_t stage, std::size_t threads) const {
+  if (stage == 0) return embed(at);
   const auto length = static_cast<Eigen::Index>(at.length);
-  if (stage == 0) {
-    at.hidden.resize(static_cast<Eigen::Index>(at.tokens.size()), static_cast<Eigen::Index>(width()));
-    for (Eigen::Index r = 0; r < at.hidden.rows(); ++r)
-      klens::detail::map_elements(
-          klens::row(at.hidden, r), [scale = parts_.embedding_scale](auto v) { return v * scale; },
-          klens::row(parts_.embedding->values, at.tokens[static_cast<std::size_t>(r)]));
-    return;
-  }
+  const Eigen::Index before = memory_rows(), rows = before + length;
   const residual_step& step = parts_.steps.at(stage - 1);
   klens::detail::parallel_for(threads, at.sequences, [&](std::size_t s) {
     const workspace_pool::lease work{*pool_};
-    run(step, at.hidden.middleRows(static_cast<Eigen::Index>(s) * length, length), *work);
+    const workspace::frame frame{*work};
+    const auto sequence = static_cast<Eigen::Index>(s);
+    pass with{*work};
+    for (klens::matrix<float>& each : at.kept) with.kept.emplace_back(each.middleRows(sequence * rows, rows));
+    auto own = at.hidden.middleRows(sequence * length, length);
+    if (before == 0) return run(step, own, with);
+    panel all = (*work).take(rows, own.cols());
+    auto memory = at.memory.middleRows(sequence * before, before);
+    all.topRows(before) = memory;
+    all.bottomRows(length) = own;
+    run(step, all, with);
+    memory = all.topRows(before);
+    own = all.bottomRows(length);
   });
 }
 
-void model::run(const residual_step& step, klens::matrix_ref<float> hidden, workspace& work) const {
+void model::embed(state& at) const {
+  at.hidden.resize(static_cast<Eigen::Index>(at.tokens.size()), static_cast<Eigen::Index>(width()));
+  for (Eigen::Index r = 0; r < at.hidden.rows(); ++r)
+    klens::detail::map_elements(
+        klens::row(at.hidden, r), [scale = parts_.embedding_scale](auto v) { return v * scale; },
+        klens::row(parts_.embedding->values, at.tokens[static_cast<std::size_t>(r)]));
+  const auto sequences = static_cast<Eigen::Index>(at.sequences), length = static_cast<Eigen::Index>(at.length);
+  at.memory.resize(sequences * memory_rows(), at.hidden.cols());
+  for (Eigen::Index s = 0; s < sequences && parts_.memory; ++s)
+    at.memory.middleRows(s * memory_rows(), memory_rows()) = parts_.memory->values;
+  at.kept.clear();
+  for (const std::size_t columns : parts_.kept)
+    at.kept.push_back(klens::matrix<float>::Zero(sequences * (memory_rows() + length), static_cast<Eigen::Index>(columns)));
+  if (parts_.keeps_embedding) at.kept.front() = at.hidden;
+}
+
+void model::run(const residual_step& step, klens::matrix_ref<float> hidden, pass& at) {
+  workspace& work = at.work;
   const workspace::frame frame{work};
   panel normed = work.take(hidden.rows(), hidden.cols()), scaled = work.take(hidden.rows(), hidden.cols());
-  step.norm(hidden, normed);
+  if (step.norm)
+    step.norm(hidden, normed);
+  else
+    normed = hidden;
+  panel sum = work.take(step.after ? hidden.rows() : 0, hidden.cols());
+  if (step.after) sum.setZero();
   for (const branch& each : step.branches) {
     if (each.in_scale != 1)
       klens::detail::map_elements(
           all_of(scaled), [factor = each.in_scale](auto v) { return v * factor; }, all_of(normed));
-    each.of->add_to(hidden, each.in_scale != 1 ? scaled : normed, each.out_scale, work);
+    const panel& in = each.in_scale != 1 ? scaled : normed;
+    if (step.after)
+      each.of->add_to(sum, in, each.out_scale, at);
+    else
+      each.of->add_to(hidden, in, each.out_scale, at);
   }
+  if (!step.after) return;
+  step.after(sum, sum);
+  hidden += sum;
 }
 
 klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
@@ -163,8 +243,8 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
     const auto count = static_cast<Eigen::Index>(some.size());
     panel normed = (*work).take(count, at.hidden.cols());
     for (Eigen::Index r = 0; r < count; ++r)
-      normalize_row(klens::row(at.hidden, static_cast<Eigen::Index>(some[static_cast<std::size_t>(r)])),
-                    parts_.final_norm.weight->vector(), parts_.final_norm.epsilon, klens::row(normed, r));
+      parts_.final_norm.row(klens::row(at.hidden, static_cast<Eigen::Index>(some[static_cast<std::size_t>(r)])),
+                            klens::row(normed, r));
     auto into = all.middleRows(static_cast<Eigen::Index>(i * tile), count);
     multiply_transposed(normed, parts_.head->values, into);
     if (parts_.head_scale != 1) into *= parts_.head_scale;

@@ -17,11 +17,13 @@ namespace programs {
 
 /// A view of weights in a model's memory: what is written there changes every later forward.
 struct weight {
-  std::string name;                 ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range
+  std::string name;                 ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range,
+                                    ///< "...[3]" for the fourth of several that the file stacks in one tensor
   klens::matrix_ref<float> values;  ///< [out x in]; small weights are [1 x n], a conv [channels x taps]
   std::string kind;                 ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
   int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
   std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
+  std::size_t last_stage = 0;       ///< the last one that reads it, or what it left for later stages
   const bool tied = false;  ///< the same memory is both embedding and head; const, since Eigen's views assign what they show
   std::string tensor;       ///< the tensor of the file that it is, or is some rows of
 };
@@ -32,6 +34,12 @@ struct state {
   std::size_t length = 0;            ///< positions of each sequence
   std::vector<std::int32_t> tokens;  ///< [sequences x length]
   klens::matrix<float> hidden;       ///< the residual stream, [sequences * length x width]; empty before stage 0
+  klens::matrix<float> memory;       ///< the same of the rows that stand before every sequence; empty where the model has none
+  std::vector<klens::matrix<float>> kept;  ///< what stages leave for later ones, memory rows first in each sequence
+};
+
+struct load_options {
+  bool strict = false;  ///< refuse fields of config.json that klens does not know, which a remark names otherwise
 };
 
 /// A language model in HF format, in float arithmetic, that can stop between blocks. Stage 0 is the embedding, each
@@ -43,9 +51,11 @@ class model {
  public:
   /// Reads config.json and model.safetensors (or the shards of model.safetensors.index.json) from a folder.
   /// Throws klens::file_error: path, what is wrong, what to do.
-  [[nodiscard]] static model load(const std::filesystem::path& folder);
+  [[nodiscard]] static model load(const std::filesystem::path& folder, load_options options = {});
 
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
+  /// What a user should know of how it was loaded, one sentence each.
+  [[nodiscard]] const std::vector<std::string>& remarks() const noexcept { return remarks_; }
   [[nodiscard]] std::size_t vocabulary() const noexcept;
   [[nodiscard]] std::size_t width() const noexcept;
   [[nodiscard]] std::size_t stages() const noexcept { return 1 + parts_.steps.size(); }
@@ -74,10 +84,14 @@ class model {
  private:
   model() = default;
   [[nodiscard]] std::size_t stage_of(const parameter& of) const;
+  [[nodiscard]] std::size_t last_stage_of(const parameter& of) const;
   [[nodiscard]] weight view(parameter& of) const;
-  void run(const residual_step& step, klens::matrix_ref<float> hidden, workspace& work) const;
+  void embed(state& at) const;
+  [[nodiscard]] Eigen::Index memory_rows() const noexcept { return parts_.memory ? parts_.memory->values.rows() : 0; }
+  static void run(const residual_step& step, klens::matrix_ref<float> hidden, pass& at);
 
   std::string type_;
+  std::vector<std::string> remarks_;
   std::vector<std::unique_ptr<parameter>> parameters_;
   architecture parts_;
   std::unique_ptr<workspace_pool> pool_ = std::make_unique<workspace_pool>();

@@ -8,97 +8,63 @@ namespace {
 
 struct model_type {
   std::string_view name;
-  architecture (*build)(const config&, checkpoint&);
+  build_function* build;
 };
 
-constexpr model_type known[] = {{"bamba", build_bamba}, {"falcon_h1", build_falcon_h1}, {"jamba", build_jamba},
-                                {"llama", build_llama}, {"mamba", build_mamba},         {"mamba2", build_mamba2}};
+constexpr model_type known[] = {{"bamba", build_bamba},
+                                {"falcon_h1", build_falcon_h1},
+                                {"falcon_mamba", build_falcon_mamba},
+                                {"gemma3_text", build_gemma3},
+                                {"granitemoehybrid", build_granitemoehybrid},
+                                {"hymba", build_hymba},
+                                {"jamba", build_jamba},
+                                {"lfm2", build_lfm2},
+                                {"llama", build_llama},
+                                {"mamba", build_mamba},
+                                {"mamba2", build_mamba2},
+                                {"mistral", build_mistral},
+                                {"nemotron_h", build_nemotron_h},
+                                {"olmo_hybrid", build_olmo_hybrid},
+                                {"qwen2", build_qwen2},
+                                {"qwen3", build_qwen3},
+                                {"qwen3_5_text", build_qwen3_5},
+                                {"qwen3_next", build_qwen3_next},
+                                {"smollm3", build_smollm3},
+                                {"zamba2", build_zamba2}};
 
-/// Fields that any config may have and that change no logit: how the file came about, training, text generation, caching.
-void ignore_common(const config& fields) {
-  fields.ignore({"architectures",
-                 "transformers_version",
-                 "_name_or_path",
-                 "name_or_path",
-                 "auto_map",
-                 "_commit_hash",
-                 "dtype",
-                 "torch_dtype",
-                 "initializer_range",
-                 "attention_dropout",
-                 "use_cache",
-                 "cache_implementation",
-                 "_attn_implementation",
-                 "_attn_implementation_autoset",
-                 "attn_implementation",
-                 "bos_token_id",
-                 "eos_token_id",
-                 "pad_token_id",
-                 "sep_token_id",
-                 "decoder_start_token_id",
-                 "num_logits_to_keep",
-                 "calc_logits_for_entire_prompt",
-                 "max_position_embeddings",
-                 "return_dict",
-                 "output_hidden_states",
-                 "output_attentions",
-                 "torchscript",
-                 "id2label",
-                 "label2id",
-                 "problem_type",
-                 "task_specific_params",
-                 "finetuning_task",
-                 "tokenizer_class",
-                 "prefix",
-                 "max_length",
-                 "min_length",
-                 "do_sample",
-                 "temperature",
-                 "top_k",
-                 "top_p",
-                 "num_beams",
-                 "repetition_penalty",
-                 "length_penalty",
-                 "no_repeat_ngram_size",
-                 "early_stopping",
-                 "num_return_sequences",
-                 "use_bfloat16",
-                 "tf_legacy_loss",
-                 "suppress_tokens",
-                 "begin_suppress_tokens",
-                 "forced_bos_token_id",
-                 "forced_eos_token_id",
-                 "bad_words_ids",
-                 "typical_p",
-                 "num_beam_groups",
-                 "diversity_penalty",
-                 "encoder_no_repeat_ngram_size",
-                 "output_scores",
-                 "return_dict_in_generate",
-                 "remove_invalid_values",
-                 "exponential_decay_length_penalty",
-                 "unsloth_version",
-                 "unsloth_fixed"});
-  for (const char* const unsupported : {"is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder"})
-    fields.require(unsupported, false);
-  if (fields.has("quantization_config"))
-    fields.refuse("quantization_config", "is there; name the folder of the unquantized weights");
+build_function* find(std::string_view name) {
+  for (const model_type& each : known)
+    if (each.name == name) return each.build;
+  return nullptr;
 }
 
 }  // namespace
 
-architecture build_model(const config& fields, checkpoint& tensors) {
-  const std::string name = fields.text("model_type", "");
-  for (const model_type& each : known) {
-    if (each.name != name) continue;
-    ignore_common(fields);
-    architecture built = each.build(fields, tensors);
-    fields.refuse_rest();
-    return built;
+described_model described_in(const config& file) {
+  if (file.has("quantization_config"))
+    file.refuse("quantization_config", "is there; name the folder of the unquantized weights");
+  const std::string name = file.text("model_type", "");
+  if (build_function* const build = find(name)) return {file, build, false, {}};
+  if (file.has("text_config")) {
+    const config inner = file.inner_model("text_config");
+    if (build_function* const build = find(inner.text("model_type", ""))) {
+      if (inner.has("quantization_config"))
+        inner.refuse("quantization_config", "is there; name the folder of the unquantized weights");
+      described_model described{inner, build, true, {}};
+      for (const std::string& each : file.objects())
+        if (each != "text_config") described.siblings.push_back(each);
+      return described;
+    }
+    inner.refuse("model_type", "is " + klens::detail::name_text(inner.text("model_type", "")) + ", which klens does not know");
   }
+  if (name.empty() && file.has("d_model") && file.has("n_layer"))
+    file.refuse("model_type",
+                "is missing, and d_model and n_layer are those of mamba-ssm's own format; convert the folder with "
+                "convert_mamba_ssm_checkpoint_to_pytorch.py or convert_mamba2_ssm_checkpoint_to_pytorch.py of transformers 4 "
+                "(src/transformers/models/mamba, mamba2), or take the published folder whose name ends in -hf");
   std::string all;
   for (const model_type& each : known) all += (all.empty() ? "" : ", ") + std::string(each.name);
-  fields.refuse("model_type", "is " + klens::detail::name_text(name) + "; klens knows " + all);
+  file.refuse("model_type", "is " + klens::detail::name_text(name) + "; klens knows " + all);
 }
 
 }  // namespace programs

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "architecture.hpp"
 #include "checkpoint.hpp"
 #include "config.hpp"
@@ -9,15 +12,20 @@
 
 namespace programs {
 
-[[nodiscard]] architecture build_bamba(const config& fields, checkpoint& tensors);
-[[nodiscard]] architecture build_falcon_h1(const config& fields, checkpoint& tensors);
-[[nodiscard]] architecture build_jamba(const config& fields, checkpoint& tensors);
-[[nodiscard]] architecture build_llama(const config& fields, checkpoint& tensors);
-[[nodiscard]] architecture build_mamba(const config& fields, checkpoint& tensors);
-[[nodiscard]] architecture build_mamba2(const config& fields, checkpoint& tensors);
+using build_function = architecture(const config&, checkpoint&);
+build_function build_bamba, build_falcon_h1, build_falcon_mamba, build_gemma3, build_granitemoehybrid, build_hymba, build_jamba,
+    build_lfm2, build_llama, build_mamba, build_mamba2, build_mistral, build_nemotron_h, build_olmo_hybrid, build_qwen2,
+    build_qwen3, build_qwen3_5, build_qwen3_next, build_smollm3, build_zamba2;
 
-/// Builds what the field model_type names. Throws klens::file_error: an unknown type, with those that are known; a field that
-/// changes the result and is not carried out.
-[[nodiscard]] architecture build_model(const config& fields, checkpoint& tensors);
+/// The model that a config describes: its own, or the text model within it (text_config).
+struct described_model {
+  config fields;
+  build_function* build = nullptr;
+  bool inner = false;
+  std::vector<std::string> siblings;  ///< of an inner model, that are left out: "vision_config"
+};
+
+/// Throws klens::file_error: an unknown type, with those that are known; another format; quantized weights.
+[[nodiscard]] described_model described_in(const config& file);
 
 }  // namespace programs

@@ -2,10 +2,17 @@
 
 #include <cstddef>
 #include <klens/matrix.hpp>
+#include <vector>
 
 #include "workspace.hpp"
 
 namespace programs {
+
+/// What a part may use beside its input, for one sequence.
+struct pass {
+  workspace& work;
+  std::vector<klens::matrix_ref<float>> kept{};  ///< [positions x columns] each: what one stage leaves for later ones
+};
 
 /// A mixer or feed-forward network of a block.
 class part {
@@ -13,7 +20,7 @@ class part {
   virtual ~part() = default;
   /// hidden += scale * part(x) for one sequence: both are [length x width], positions in order.
   virtual void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
-                      workspace& work) const = 0;
+                      pass& at) const = 0;
   /// Floating-point operations of its matrix products for one sequence; a product and a sum are two.
   [[nodiscard]] virtual double flops(std::size_t length) const = 0;
 };

@@ -18,31 +18,38 @@ double positive(const config& fields, std::string_view field, double fallback) {
   return value;
 }
 
-}  // namespace
-
-rope::rope(const config& fields, std::size_t head_width, double rotated, bool partial) : head_width_(head_width) {
-  const double share = fields.number("partial_rotary_factor", rotated);
-  const double theta = positive(fields, "rope_theta", 10000);
-  context_ = static_cast<double>(fields.count("max_position_embeddings", 2048));
-  const double outer_trained = fields.number("original_max_position_embeddings", 0);
-  // The older name wins where both are there, and an empty object is none.
+/// The older name wins where both are there, and an empty object is none.
+config scaling_of(const config& fields) {
   const bool older = fields.has("rope_scaling") && !fields.is_empty("rope_scaling");
   const bool given = older || (fields.has("rope_parameters") && !fields.is_empty("rope_parameters"));
-  const config scaling =
-      given ? fields.object(older ? "rope_scaling" : "rope_parameters") : fields.empty_object("rope_parameters");
+  return given ? fields.object(older ? "rope_scaling" : "rope_parameters") : fields.empty_object("rope_parameters");
+}
 
+}  // namespace
+
+rope::rope(const config& fields, std::size_t head_width, double rotated, bool partial, double theta)
+    : rope(scaling_of(fields), head_width,
+           {.theta = positive(fields, "rope_theta", theta),
+            .rotated = fields.number("partial_rotary_factor", rotated),
+            .context = static_cast<double>(fields.count("max_position_embeddings", 2048)),
+            .trained = fields.number("original_max_position_embeddings", 0),
+            .partial = partial}) {}
+
+rope::rope(const config& scaling, std::size_t head_width, const defaults& otherwise)
+    : head_width_(head_width), context_(otherwise.context) {
   type_ = scaling.text("rope_type", scaling.text("type", "default"));
-  theta_ = positive(scaling, "rope_theta", theta);
-  const double turned_share = scaling.number("partial_rotary_factor", share);
+  theta_ = positive(scaling, "rope_theta", otherwise.theta);
+  const double turned_share = scaling.number("partial_rotary_factor", otherwise.rotated);
   if (!(turned_share > 0 && turned_share <= 1)) scaling.refuse("partial_rotary_factor", "is not above 0 and at most 1");
-  if (!partial && turned_share != 1)
+  if (!otherwise.partial && turned_share != 1)
     scaling.refuse("partial_rotary_factor", "is not 1, which this model type does not carry out");
   turned_ = static_cast<std::size_t>(static_cast<double>(head_width) * turned_share);
   half_ = (turned_ + 1) / 2;
   if (turned_ == 0 || 2 * half_ > head_width)
     scaling.refuse("partial_rotary_factor", "leaves no pairs, or half a pair, in a head");
 
-  trained_context_ = outer_trained > 0 ? outer_trained : positive(scaling, "original_max_position_embeddings", context_);
+  trained_context_ =
+      otherwise.trained > 0 ? otherwise.trained : positive(scaling, "original_max_position_embeddings", context_);
   if (type_ == "default") {
     scaling.ignore({"factor"});
   } else if (type_ == "linear") {
@@ -69,7 +76,7 @@ rope::rope(const config& fields, std::size_t head_width, double rotated, bool pa
     scaling.refuse("rope_type", "is " + klens::detail::name_text(type_) +
                                     "; klens carries out default, linear, dynamic, yarn, longrope and llama3");
   }
-  scaling.refuse_rest();
+  scaling.settle_rest();
 }
 
 // Peng et al., arXiv:2309.00071: pairs that turn often within the trained context keep their frequency, pairs that turn seldom

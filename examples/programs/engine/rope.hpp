@@ -18,7 +18,18 @@ class rope {
  public:
   /// Reads rope_parameters, or the older rope_scaling and rope_theta. `rotated` is the share of a head that turns where the
   /// config does not say; `partial` is false for model types that can only turn whole heads.
-  rope(const config& fields, std::size_t head_width, double rotated, bool partial);
+  rope(const config& fields, std::size_t head_width, double rotated, bool partial, double theta = 10000);
+
+  /// What holds where `scaling` itself does not say.
+  struct defaults {
+    double theta = 10000;
+    double rotated = 1;
+    double context = 2048;  ///< positions that the model was made for
+    double trained = 0;     ///< positions that it was trained on before its context was extended; 0: not said
+    bool partial = false;
+  };
+  /// Reads what rope_parameters holds.
+  rope(const config& scaling, std::size_t head_width, const defaults& otherwise);
 
   /// Turns every head of x [length x heads * head width], in place; row t is position t.
   void apply(klens::matrix_ref<float> x) const;

@@ -87,23 +87,29 @@ void write_packed(const std::filesystem::path& target, const klens::plan& plan, 
   const checkpoint stored{folder};
   std::map<std::string, std::vector<packed_part>> parts;
   std::vector<std::string> kept;
+  std::map<std::string, std::size_t> left_out_of;  // parts of each tensor that the plan does not have
   const std::vector<weight> split = source.weights(true), small = source.small_weights();
   for (const weight& whole : source.weights()) {
     std::vector<packed_part>& own = parts[whole.tensor];
-    std::size_t left_out = 0;
+    std::size_t& left_out = left_out_of[whole.tensor];
     if (const std::string* scheme = plan.scheme_of(whole.name)) {
       own.push_back({whole, *scheme});
       continue;
     }
+    bool has_parts = false;
     for (const weight& each : split) {
-      if (each.tensor != whole.tensor || each.name == whole.name) continue;
+      if (each.tensor != whole.tensor || !each.name.starts_with(whole.name + "[")) continue;
+      has_parts = true;
       const std::string* scheme = plan.scheme_of(each.name);
       scheme ? own.push_back({each, *scheme}) : void(++left_out);
     }
-    if (own.empty())
-      kept.push_back(whole.tensor);
+    if (!has_parts) ++left_out;
+  }
+  for (const auto& [tensor, left_out] : left_out_of) {
+    if (parts[tensor].empty())
+      kept.push_back(tensor);
     else if (left_out > 0)
-      throw klens::argument_error{"packed: the plan has some parts of " + whole.name +
+      throw klens::argument_error{"packed: the plan has some parts of " + tensor +
                                   " and leaves others out; exclude all or none"};
   }
   for (const weight& each : small) {

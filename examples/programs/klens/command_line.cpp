@@ -12,6 +12,10 @@ namespace {
 
 constexpr const char* model_folder = "folder in Hugging Face format: config.json and safetensors";
 
+void add_strict(CLI::App& command, bool& strict) {
+  command.add_flag("--strict", strict, "refuse fields of config.json that klens does not know, instead of naming them");
+}
+
 void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::uint64_t& seed, programs::plan_rules& rules) {
   command.add_option("--scores", scores, "scores.json of klens rank")->required();
   command.add_option("--seed", seed, "of the metric random")->capture_default_str();
@@ -44,6 +48,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   programs::rank_arguments rank;
   bool interrupted = false;
   CLI::App& rank_command = programs::add_rank_command(app, rank, model_folder, rank_with, interrupted);
+  add_strict(rank_command, rank.run.strict);
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
 
@@ -51,6 +56,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& validate_command =
       *app.add_subcommand("validate", "does each metric order the layers as perplexity on held-out tokens does?");
   programs::add_run_options(validate_command, validate.rank.run, model_folder);
+  add_strict(validate_command, validate.rank.run.strict);
   validate_command.add_option("--held-out", validate.held_out.file, "the same for the tokens that perplexity is measured on")
       ->required();
   validate_command.add_option("--held-out-sequences", validate.held_out.sequences, "how many of them (default: all)");
@@ -76,12 +82,14 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   programs::run_arguments evaluate;
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
   programs::add_run_options(evaluate_command, evaluate, model_folder);
+  add_strict(evaluate_command, evaluate.strict);
   evaluate_command.callback([&] { programs::evaluate(evaluate); });
 
   programs::run_arguments logits;
   std::filesystem::path logits_output;
   CLI::App& logits_command = *app.add_subcommand("logits", "write the logits of the tokens: f32 [batch, length, vocabulary]");
   programs::add_run_options(logits_command, logits, model_folder);
+  add_strict(logits_command, logits.strict);
   logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
   logits_command.callback([&] { programs::logits(logits, logits_output); });
 
@@ -89,6 +97,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& plan_command =
       *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
   programs::add_run_options(plan_command, plan.run, model_folder, "--held-out");
+  add_strict(plan_command, plan.run.strict);
   add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
   plan_command.add_option("--budget", plan.budget,
                           "of all planned layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes");
@@ -115,6 +124,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& sweep_command = *app.add_subcommand(
       "sweep", "plans from the smallest size to the largest, by several metrics, measured on held-out tokens");
   programs::add_run_options(sweep_command, sweep.run, model_folder, "--held-out");
+  add_strict(sweep_command, sweep.run.strict);
   add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
   sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();
   sweep_command.add_option("--metrics", sweep.metrics, "as plan --metric, with commas between them")
@@ -128,11 +138,12 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   sweep_command.callback([&] { programs::sweep(sweep); });
 
   std::filesystem::path layers_model;
-  bool layers_json = false, layers_split = false;
+  bool layers_json = false, layers_split = false, layers_strict = false;
   CLI::App& layers_command = *app.add_subcommand("layers", "list the weight matrices that can be quantized");
   layers_command.add_option("MODEL", layers_model, "folder in Hugging Face format")->required();
+  add_strict(layers_command, layers_strict);
   layers_command.add_flag("--json", layers_json, "as JSON instead of a table");
-  layers_command.callback([&] { programs::layers(layers_model, layers_json, layers_split); });
+  layers_command.callback([&] { programs::layers(layers_model, layers_json, layers_split, layers_strict); });
 
   layers_command.add_flag("--split-fused", layers_split, "the parts of fused projections instead of the whole");
 

@@ -11,6 +11,7 @@
 #include "commands.hpp"
 #include "engine/model.hpp"
 #include "hybrid_forward.hpp"
+#include "load_model.hpp"
 #include "model_limits.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
@@ -18,7 +19,7 @@
 namespace programs {
 
 void evaluate(const run_arguments& arguments) {
-  const model loaded = model::load(arguments.model);
+  const model loaded = load_model(arguments);
   const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 256);
   expect_next_tokens(tokens);
   remark_on_length(arguments.model, tokens);

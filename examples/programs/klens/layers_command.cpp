@@ -4,12 +4,13 @@
 
 #include "commands.hpp"
 #include "engine/model.hpp"
+#include "load_model.hpp"
 #include "terminal.hpp"
 
 namespace programs {
 
-void layers(const std::filesystem::path& folder, bool json, bool split_fused) {
-  model loaded = model::load(folder);
+void layers(const std::filesystem::path& folder, bool json, bool split_fused, bool strict) {
+  model loaded = load_model(folder, strict);
   nlohmann::json list = nlohmann::json::array();
   table lines{"lrlrr"};
   lines.add({"layer", "block", "kind", "shape", "weights"});

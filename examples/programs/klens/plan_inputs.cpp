@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fingerprint.hpp"
+#include "load_model.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
 
@@ -73,7 +74,7 @@ token_set read_held_out(const token_choice& choice, std::size_t vocabulary, cons
 }  // namespace
 
 plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& scores)
-    : loaded{model::load(run.model)},
+    : loaded{load_model(run)},
       scored{read_scores_of(scores, run.model)},
       layers{layers_as_scored(loaded, scored.result)},
       schemes{scored.result.schemes()},

@@ -7,6 +7,7 @@
 
 #include "fingerprint.hpp"
 #include "hybrid_forward.hpp"
+#include "load_model.hpp"
 #include "model_limits.hpp"
 
 namespace programs {
@@ -20,10 +21,8 @@ std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) 
     klens::layer& added = layers.emplace_back(each.name, each.values);
     added.kind = each.kind;
     added.stage = each.stage;
-    if (each.tied) {
-      added.note = "tied to the embedding: the perturbation reaches both uses";
-      added.last_stage = of.stages();
-    }
+    added.last_stage = each.last_stage;
+    if (each.tied) added.note = "tied to the embedding: the perturbation reaches both uses";
   }
   return layers;
 }
@@ -33,7 +32,7 @@ std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) 
 rank_scan::rank_scan(const rank_arguments& arguments)
     : request_{arguments},
       threads_{arguments.run.threads},
-      model_{model::load(arguments.run.model)},
+      model_{load_model(arguments.run)},
       subject_{model_.type(), files_of_folder(arguments.run.model), {}, request_.read_tokens(model_.vocabulary())} {
   remark_on_length(arguments.run.model, subject_.tokens);
   subject_.layers = request_.chosen(layers_of(model_, arguments));

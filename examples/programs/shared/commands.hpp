@@ -16,6 +16,7 @@ struct run_arguments {
   std::filesystem::path model;
   token_choice tokens;
   std::size_t threads = 1;
+  bool strict = false;    ///< refuse fields of config.json that nobody knows
   std::size_t batch = 0;  ///< sequences that go through the model together; 0: 4, or 2 in a scan that may stop early
 
   [[nodiscard]] std::size_t sequences_per_batch(bool may_stop = false) const noexcept {
@@ -94,6 +95,6 @@ void logits(const run_arguments& arguments, const std::filesystem::path& output)
 void plan(const plan_arguments& arguments);
 void sweep(const sweep_arguments& arguments);
 void merge(const std::vector<std::filesystem::path>& parts, const std::filesystem::path& output, const std::string& sort);
-void layers(const std::filesystem::path& model, bool json, bool split_fused);
+void layers(const std::filesystem::path& model, bool json, bool split_fused, bool strict);
 
 }  // namespace programs

@@ -16,7 +16,7 @@ architecture build_bamba(const config& fields, checkpoint& tensors) {
   const std::size_t mlp = fields.count("intermediate_size", 14336);
   const double epsilon = fields.number("rms_norm_eps", 1e-5);
   attention_shape attends = attention_of(fields, width, 8);
-  attends.bias = fields.flag("attention_bias", false);
+  attends.bias = attends.output_bias = fields.flag("attention_bias", false);
   const bool mlp_bias = fields.flag("mlp_bias", false);
   const rope position(fields, attends.head_width, 0.5, true);
   const mamba2_shape mixes = mamba2_of(fields, width, expanded(fields, "mamba_expand", width), epsilon);

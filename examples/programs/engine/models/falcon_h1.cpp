@@ -30,7 +30,7 @@ architecture build_falcon_h1(const config& fields, checkpoint& tensors) {
   const std::size_t mlp = fields.count("intermediate_size", 14336);
   const double epsilon = fields.number("rms_norm_eps", 1e-5);
   attention_shape attends = attention_of(fields, width, 8);
-  attends.bias = fields.flag("attention_bias", false);
+  attends.bias = attends.output_bias = fields.flag("attention_bias", false);
   const bool mlp_bias = fields.flag("mlp_bias", false);
   const rope position(fields, attends.head_width, 1, false);
   const std::size_t expanded_width = expanded(fields, "mamba_expand", width);

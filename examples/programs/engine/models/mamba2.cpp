@@ -26,8 +26,9 @@ architecture build_mamba2(const config& fields, checkpoint& tensors) {
   check_heads(fields, mixes, "num_heads", fields.count("head_dim", 64), "n_groups");
   ignore_mamba_training(fields);
   fields.require("intermediate_size", inner);
-  fields.require("norm_before_gate", false);
-  fields.ignore({"time_step_rank", "chunk_size", "A_initializer_range", "emb_initializer_range"});
+  // transformers gates first whatever norm_before_gate says
+  fields.ignore({"norm_before_gate", "time_step_rank", "time_step_scale", "time_step_init_scheme", "chunk_size",
+                 "A_initializer_range", "emb_initializer_range"});
 
   architecture built = take_ends(fields, tensors, embedding_of(tensors), vocabulary, width, false);
   built.final_norm = take_norm(tensors, "backbone.norm_f", width, epsilon);

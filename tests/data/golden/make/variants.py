@@ -1,5 +1,6 @@
 # Tiny random models of every type in the variants that change what is computed, with the logits of Hugging Face transformers
-# (made with transformers 5.23, PyTorch 2.15, float32).   python3 variants.py OUTPUT_FOLDER
+# (made with transformers 5.23, PyTorch 2.15, float32; those of LATER with transformers 5.24, in float64).
+#   python3 variants.py OUTPUT_FOLDER [NAME...]
 import os
 import sys
 
@@ -68,6 +69,59 @@ VARIANTS = {
         ssm_multipliers=[1.3, .6, 1.8, .4, 1.1], rope_parameters=dict(rope_type="linear", factor=3.0, rope_theta=200.0))),
     "bamba_no_attention": ("Bamba", BAMBA, dict(attn_layer_indices=None, mamba_n_groups=1, mamba_d_conv=2, time_step_limit=(0.1, 0.5))),
 }
+PLAIN = dict(hidden_size=24, intermediate_size=28, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1)
+GRANITE = PLAIN | dict(shared_intermediate_size=20, layer_types=["mamba", "attention", "mamba"], mamba_n_heads=6, mamba_d_head=8,
+                       mamba_n_groups=2, mamba_d_state=6, mamba_chunk_size=8, num_local_experts=0, num_experts_per_tok=0)
+DELTA = PLAIN | dict(head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=6, linear_value_head_dim=5,
+                     linear_conv_kernel_dim=3, layer_types=["linear_attention", "full_attention", "linear_attention"])
+ZAMBA = PLAIN | dict(num_attention_heads=2, num_key_value_heads=2, num_hidden_layers=5, mamba_d_state=6, n_mamba_heads=6,
+                     mamba_ngroups=2, mamba_headdim=8, chunk_size=8, adapter_rank=3,
+                     layers_block_type=["mamba", "hybrid", "hybrid", "mamba", "hybrid"])
+LATER = {
+    "qwen2_windows": ("Qwen2", PLAIN, dict(use_sliding_window=True, sliding_window=7, max_window_layers=1)),
+    "qwen3_biases_tied": ("Qwen3", PLAIN, dict(head_dim=8, attention_bias=True, tie_word_embeddings=True)),
+    "mistral_window": ("Mistral", PLAIN, dict(sliding_window=9)),
+    "smollm3_windows": ("SmolLM3", PLAIN, dict(no_rope_layer_interval=2, use_sliding_window=True, sliding_window=5,
+                                               tie_word_embeddings=False)),
+    "gemma3_linear": ("Gemma3", PLAIN, dict(head_dim=8, sliding_window=6, query_pre_attn_scalar=10, layer_types=[
+        "sliding_attention", "full_attention", "sliding_attention"], rope_parameters=dict(
+            sliding_attention=dict(rope_type="default", rope_theta=100.0),
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=5000.0)))),
+    "falcon_mamba_biases": ("FalconMamba", MAMBA, dict(use_bias=True, use_conv_bias=False, mixer_rms_eps=1e-3,
+                                                       tie_word_embeddings=False)),
+    "granitemoehybrid_dense": ("GraniteMoeHybrid", GRANITE, dict(position_embedding_type="rope", embedding_multiplier=2.0,
+                                                                 logits_scaling=3.0, residual_multiplier=0.6,
+                                                                 attention_multiplier=0.2, attention_bias=True)),
+    "granitemoehybrid_moe": ("GraniteMoeHybrid", GRANITE, dict(num_local_experts=3, num_experts_per_tok=2,
+                                                               tie_word_embeddings=True)),
+    "lfm2_biases": ("Lfm2", PLAIN, dict(conv_bias=True, conv_L_cache=4, layer_types=["conv", "full_attention", "conv"],
+                                        block_multiple_of=8, intermediate_size=40)),
+    "nemotron_h_biases": ("NemotronH", {k: v for k, v in PLAIN.items() if k != "num_hidden_layers"}, dict(
+        layers_block_type=["linear_attention", "mlp", "full_attention"], head_dim=8, mamba_num_heads=4, mamba_head_dim=6,
+        n_groups=2, ssm_state_size=5, chunk_size=8, use_bias=True, mlp_bias=True, time_step_min=0.2)),
+    "qwen3_next_experts": ("Qwen3Next", DELTA, dict(num_experts=3, num_experts_per_tok=2, moe_intermediate_size=12,
+                                                    shared_expert_intermediate_size=10, mlp_only_layers=[1])),
+    "qwen3_5_tied": ("Qwen3_5", DELTA, dict(tie_word_embeddings=True, attention_bias=True)),
+    "olmo_hybrid_positive": ("OlmoHybrid", DELTA, dict(linear_num_value_heads=2, linear_value_head_dim=6,
+                                                       linear_allow_neg_eigval=False)),
+    "zamba2_two_blocks": ("Zamba2", ZAMBA, dict(num_mem_blocks=2, mamba_ngroups=3, use_shared_attention_adapter=True, use_mem_rope=True)),
+}
+CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
+
+
+def gated_delta_rule(query, key, value, g, beta, **_):
+    """The recurrence in float64; transformers' own rounds to float32 within, which costs up to 5e-5 of the largest logit."""
+    heads = value.shape[2] // key.shape[2]
+    query, key = (x.repeat_interleave(heads, 2) / (x.repeat_interleave(heads, 2).square().sum(-1, keepdim=True) + 1e-6).sqrt()
+                  for x in (query, key))
+    memory = torch.zeros(key.shape[0], key.shape[2], key.shape[3], value.shape[-1], dtype=torch.float64)
+    out = torch.zeros_like(value)
+    for t in range(value.shape[1]):
+        memory = memory * g[:, t, :, None, None].exp()
+        learned = beta[:, t, :, None] * (value[:, t] - (memory * key[:, t, :, :, None]).sum(-2))
+        memory = memory + key[:, t, :, :, None] * learned[:, :, None, :]
+        out[:, t] = (memory * query[:, t, :, :, None]).sum(-2) / key.shape[-1] ** 0.5
+    return out, None
 
 
 def randomize(model, generator):
@@ -79,16 +133,28 @@ def randomize(model, generator):
             weight.data = noise * 1.2 / weight.shape[-1] ** 0.5
 
 
-for seed, (name, (kind, base, change)) in enumerate(VARIANTS.items()):
-    fields = base | change | dict(vocab_size=53, pad_token_id=None, bos_token_id=0, eos_token_id=0)
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    model = getattr(hf, kind + "ForCausalLM")(getattr(hf, kind + "Config")(**fields)).eval()
-    randomize(model, generator)
-    ids = torch.randint(0, 53, (1, 30), generator=generator)
-    with torch.no_grad():
-        logits = model(ids, use_cache=False).logits
-    folder = os.path.join(sys.argv[1], name)
-    model.save_pretrained(folder)
-    os.remove(os.path.join(folder, "generation_config.json"))
-    save_file({"input_ids": ids, "logits": logits.contiguous()}, os.path.join(folder, "golden.safetensors"))
+def main():
+    for seed, (name, (kind, base, change)) in enumerate((VARIANTS | LATER).items()):
+        if sys.argv[2:] and name not in sys.argv[2:]:
+            continue
+        fields = base | change | dict(vocab_size=53, pad_token_id=None, bos_token_id=0, eos_token_id=0)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        model = getattr(hf, kind + "ForCausalLM")(getattr(hf, CONFIGS.get(kind, kind + "Config"))(**fields)).eval()
+        randomize(model, generator)
+        ids = torch.randint(0, 53, (1, 30), generator=generator)
+        folder = os.path.join(sys.argv[1], name)
+        model.save_pretrained(folder)
+        with torch.no_grad():
+            if name in LATER:
+                model.double().set_experts_implementation("eager")
+                module = sys.modules[type(model).__module__]
+                if hasattr(module, "torch_chunk_gated_delta_rule"):
+                    module.torch_chunk_gated_delta_rule = gated_delta_rule
+            logits = model(ids, use_cache=False).logits.float()
+        os.remove(os.path.join(folder, "generation_config.json"))
+        save_file({"input_ids": ids, "logits": logits.contiguous()}, os.path.join(folder, "golden.safetensors"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+#include "gated_delta.hpp"
+
+#include <cmath>
+
+#include "engine/causal_conv.hpp"
+#include "engine/elementwise.hpp"
+#include "engine/gated_delta_rule.hpp"
+
+namespace programs {
+namespace simd = klens::detail;
+
+namespace {
+
+/// row *= scale / sqrt(sum(row^2) + 1e-6)
+void to_unit_length(std::span<float> row, double scale) {
+  const float square = simd::sum_elements(std::span<const float>(row), [](auto x) { return x * x; });
+  const auto factor = static_cast<float>(scale / std::sqrt(static_cast<double>(square) + 1e-6));
+  simd::map_elements(
+      row, [factor](auto x) { return x * factor; }, row);
+}
+
+}  // namespace
+
+void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,
+                         pass& at) const {
+  workspace& work = at.work;
+  const workspace::frame frame{work};
+  const Eigen::Index length = x.rows();
+  const auto index = [](std::size_t i) { return static_cast<Eigen::Index>(i); };
+  const Eigen::Index mixed_width = index(shape.mixed()), values = index(shape.values()), heads = index(shape.value_heads);
+
+  panel all = work.take(length, mixed_width + values + 2 * heads);
+  for (const auto& [projection, column] : projections) projection(x, all.middleCols(index(column), projection.out()));
+  const auto gate = all.middleCols(mixed_width, values);
+
+  panel taps = work.take(index(shape.taps), mixed_width), mixed = work.take(length, mixed_width);
+  Eigen::Index channel = 0;
+  for (const parameter* each : conv) {
+    taps.middleCols(channel, each->values.rows()) = each->values.transpose();
+    channel += each->values.rows();
+  }
+  simd::causal_conv(all.leftCols(mixed_width), taps, {}, mixed, [](auto v) { return simd::silu(v); });
+
+  panel decay = work.take(heads, length), learning = work.take(heads, length), rates = work.take(1, heads);
+  simd::map_elements(
+      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, a_log->vector());
+  learning = all.middleCols(mixed_width + values, heads).transpose();
+  decay = all.rightCols(heads).transpose();
+  for (Eigen::Index head = 0; head < heads; ++head) {
+    const float bias = step_bias->values(0, head), rate = rates(0, head);
+    simd::map_elements(
+        klens::row(decay, head), [bias, rate](auto v) { return simd::exp2_of(simd::softplus(v + bias) * rate); },
+        klens::row(decay, head));
+    simd::map_elements(
+        klens::row(learning, head), [this](auto v) { return simd::sigmoid(v) * learning_scale; }, klens::row(learning, head));
+  }
+
+  const std::size_t keys = shape.keys();
+  for (Eigen::Index t = 0; t < length; ++t) {
+    const std::span<float> row = klens::row(mixed, t);
+    for (std::size_t first = 0; first < keys; first += shape.key_width) {
+      to_unit_length(row.subspan(first, shape.key_width), 1 / std::sqrt(static_cast<double>(shape.key_width)));
+      to_unit_length(row.subspan(keys + first, shape.key_width), 1);
+    }
+  }
+  auto y = mixed.rightCols(values);
+  const std::size_t served = shape.value_heads / shape.key_heads;
+  for (std::size_t head = 0; head < shape.value_heads; ++head) {
+    const Eigen::Index query = index(head / served * shape.key_width), key_width = index(shape.key_width);
+    auto channels = y.middleCols(index(head * shape.value_width), index(shape.value_width));
+    simd::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
+                           klens::row(decay, index(head)), klens::row(learning, index(head)), channels);
+  }
+  norm.of_heads(y);
+  for (Eigen::Index t = 0; t < length; ++t)
+    simd::map_elements(
+        klens::row(y, t), [](auto v, auto z) { return v * simd::silu(z); }, klens::row(y, t), klens::row(gate, t));
+  out_proj.add_to(hidden, y, scale);
+}
+
+double gated_delta::flops(std::size_t length) const {
+  double total = out_proj.flops(length);
+  for (const auto& [projection, column] : projections) total += projection.flops(length);
+  return total;
+}
+
+delta_shape delta_shape_of(const config& fields, std::size_t width) {
+  const delta_shape shape{.width = width,
+                          .key_heads = fields.count("linear_num_key_heads", 16),
+                          .value_heads = fields.count("linear_num_value_heads", 32),
+                          .key_width = fields.count("linear_key_head_dim", 128),
+                          .value_width = fields.count("linear_value_head_dim", 128),
+                          .taps = fields.count("linear_conv_kernel_dim", 4)};
+  if (shape.value_heads % shape.key_heads != 0) fields.refuse("linear_num_key_heads", "does not divide linear_num_value_heads");
+  return shape;
+}
+
+gated_delta take_gated_delta(checkpoint& tensors, const std::string& prefix, const delta_shape& shape, double epsilon,
+                             const std::string& norm, const std::string& output) {
+  gated_delta taken;
+  taken.shape = shape;
+  taken.a_log = tensors.take(prefix + "A_log", {shape.value_heads});
+  taken.step_bias = tensors.take(prefix + "dt_bias", {shape.value_heads});
+  taken.norm = take_norm(tensors, prefix + norm, shape.value_width, epsilon);
+  taken.out_proj = take_linear(tensors, prefix + output, shape.width, shape.values(), false);
+  return taken;
+}
+
+}  // namespace programs
