@@ -91,6 +91,24 @@ TEST_CASE("scan: sequences longer than what one thread takes at a time are measu
   }
 }
 
+TEST_CASE("scan: twelve sequences of 400 tokens on four threads give the bits of one thread") {
+  positioned_toy_model model;
+  model.sequences = 12;
+  model.length = 400;
+  model.per_batch = 6;
+  auto layers = model.layers();
+  klens::rank_options options = options_for(model);
+  const std::vector<klens::scheme> schemes{"int4-channel", "int8-g4"};
+  const klens::scores alone = klens::rank_layers(layers, model, schemes, klens::all_metrics(), options);
+  options.threads = 4;
+  support::check_same(alone, klens::rank_layers(layers, model, schemes, klens::all_metrics(), options));
+  options.from = klens::direction::from_quantized;
+  const std::vector<klens::any_metric> means{klens::kl{}, klens::mse{}};
+  const klens::scores restored = klens::rank_layers(layers, model, schemes, means, options);
+  options.threads = 1;
+  support::check_same(restored, klens::rank_layers(layers, model, schemes, means, options));
+}
+
 TEST_CASE("scan: a layer that reaches a single position is measured there, wherever that is, and never taken for unchanged") {
   for (const std::size_t only : {0, 1, 255, 256, 299, 300, 555, 556, 899}) {  // ends of sequences and of chunks, and between
     engine_with_rare_rows engine{.reached = {only}, .positions = 900};
