@@ -22,11 +22,11 @@
 #include <klens/metric/totals.hpp>
 #include <klens/quant/float16.hpp>
 #include <klens/quant/gguf.hpp>
-#include <klens/quant/scheme_parts.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/quant/scheme_parts.hpp>
 #include <klens/rank/lists.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/merge.hpp>
