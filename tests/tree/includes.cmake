@@ -10,6 +10,7 @@ set(exceptions
   "examples/programs/engine/config.cpp includes klens/io/detail/safetensors_header.hpp"
   "examples/programs/engine/elementwise.hpp includes klens/detail/exp.hpp"
   "examples/programs/engine/elementwise.hpp includes klens/detail/simd.hpp"
+  "examples/programs/engine/gated_delta_rule.hpp includes klens/detail/simd.hpp"
   "examples/programs/engine/model.cpp includes klens/detail/parallel_for.hpp"
   "examples/programs/engine/rope.cpp includes klens/io/detail/safetensors_header.hpp"
   "examples/programs/engine/selective_scan.hpp includes klens/detail/simd.hpp")
