@@ -403,6 +403,19 @@ TEST_CASE("klens plan: what cannot be is named, and nothing is written") {
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
+TEST_CASE("klens plan: a layer that was not measured under a scheme does not get it, and the plan says so") {
+  const temporary_folder folder;
+  nlohmann::json scores = nlohmann::json::parse(support::content_of(scores_file()));
+  const std::string layer = scores.at("candidates").at(3).at("layer"), scheme = scores.at("candidates").at(3).at("scheme");
+  scores["candidates"][3]["result"] = "not_measured";
+  std::ofstream{folder / "scores.json"} << scores;
+  const auto made = run_klens("plan " + embedded_model + held_out + "--scores " + quoted(folder / "scores.json") +
+                              " --budget 5bpw --output " + quoted(folder / "plan.json"));
+  REQUIRE_MESSAGE(made.exit_code == 0, made.errors);
+  CHECK(nlohmann::json::parse(support::content_of(folder / "plan.json")).at("layers").at(layer) != scheme);
+  CHECK(made.output.find(layer) != std::string::npos);
+}
+
 TEST_CASE("klens plan: scores that do not hold together are refused") {
   const temporary_folder folder;
   const nlohmann::json good = nlohmann::json::parse(support::content_of(scores_file()));
@@ -418,7 +431,6 @@ TEST_CASE("klens plan: scores that do not hold together are refused") {
   const std::string layer = good.at("candidates").at(3).at("layer"), scheme = good.at("candidates").at(3).at("scheme");
   refused([](auto& json) { json["model"]["fingerprint"] = "0123456789abcdef"; }, "the scores of another model");
   refused([](auto& json) { json["candidates"].erase(3); }, "the scores have no " + layer + " as " + scheme);
-  refused([](auto& json) { json["candidates"][3]["result"] = "not_measured"; }, "the scores have no " + layer);
   refused([](auto& json) { json["candidates"].push_back(json["candidates"][3]); }, layer + " as " + scheme + " twice");
   refused([](auto& json) { json["candidates"][3]["metrics"]["kl"]["mean"] = nullptr; }, layer + " under " + scheme + " is NaN");
   refused([](auto& json) { json["candidates"][3]["layer"] = "model.layers.77.x.weight"; }, "a layer model.layers.77.x.weight");
