@@ -117,7 +117,9 @@ def zamba2(r):
     layers = ["linear_attention"] + kinds(r, r.randint(1, 4), ["linear_attention", "hybrid"]) + ["hybrid"]
     fields = dict(num_attention_heads=heads, num_key_value_heads=heads, hidden_size=24, intermediate_size=r.randint(5, 40))
     fields |= mamba2(r, 24, 2, ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_d_state", "mamba_d_conv"))
-    return fields | dict(layers_block_type=layers, num_hidden_layers=len(layers), chunk_size=8, adapter_rank=r.randint(1, 5),
+    # without tied embeddings transformers does not tie the shared blocks either
+    return fields | dict(tie_word_embeddings=True, layers_block_type=layers, num_hidden_layers=len(layers), chunk_size=8,
+                         adapter_rank=r.randint(1, 5),
                          num_mem_blocks=r.choice([1, 2]), use_shared_attention_adapter=r.random() < 0.5, use_mem_rope=r.random() < 0.5)
 
 
@@ -156,8 +158,8 @@ def main():
         for i in range(options.count):
             seed = f"{options.seed} {name} {i}"
             r = random.Random(seed)
-            fields = fields_of(r) | dict(vocab_size=r.randint(11, 60), tie_word_embeddings=r.random() < 0.5, pad_token_id=None,
-                                         bos_token_id=0, eos_token_id=0)
+            fields = dict(vocab_size=r.randint(11, 60), tie_word_embeddings=r.random() < 0.5, pad_token_id=None, bos_token_id=0,
+                          eos_token_id=0) | fields_of(r)
             generator = torch.Generator().manual_seed(r.randint(0, 1 << 30))
             torch.manual_seed(r.randint(0, 1 << 30))
             model = getattr(hf, kind + "ForCausalLM")(getattr(hf, CONFIGS.get(kind, kind + "Config"))(**fields)).eval()
@@ -165,13 +167,13 @@ def main():
             ids = torch.randint(0, fields["vocab_size"], (2, r.choice([1, 2, 17, 45])), generator=generator)
             with tempfile.TemporaryDirectory() as folder:
                 model.save_pretrained(folder)
+                model.set_experts_implementation("eager")  # the others want aligned widths, or no float64
                 with torch.no_grad():
                     rounded = model(ids, use_cache=False).logits.double()
                     module = sys.modules[type(model).__module__]
                     own_rule = getattr(module, "torch_chunk_gated_delta_rule", None)
                     module.torch_chunk_gated_delta_rule = gated_delta_rule
-                    model.double().set_experts_implementation("eager")
-                    exact = model(ids, use_cache=False).logits
+                    exact = model.double()(ids, use_cache=False).logits
                     module.torch_chunk_gated_delta_rule = own_rule
                 save_file({"input_ids": ids}, os.path.join(folder, "tokens.safetensors"))
                 out = os.path.join(folder, "logits.safetensors")
