@@ -46,8 +46,8 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   app.require_subcommand(1);
 
   programs::rank_arguments rank;
-  bool interrupted = false;
-  CLI::App& rank_command = programs::add_rank_command(app, rank, model_folder, rank_with, interrupted);
+  bool was_interrupted = false;
+  CLI::App& rank_command = programs::add_rank_command(app, rank, model_folder, rank_with, was_interrupted);
   add_strict(rank_command, rank.run.strict);
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
@@ -77,7 +77,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   validate_command.add_option("--seed", validate.seed, "of the resamples")->capture_default_str();
   validate_command.add_flag("--ablations", validate.ablations,
                             "also how agreement depends on calibration tokens, scheme and direction of KL");
-  validate_command.callback([&] { interrupted = !programs::validate(validate); });
+  validate_command.callback([&] { was_interrupted = !programs::validate(validate); });
 
   programs::run_arguments evaluate;
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
@@ -158,5 +158,5 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   merge_command.add_option("--sort", merge_sort, "the metric to rank by")->capture_default_str();
   merge_command.callback([&] { programs::merge(merge_parts, merge_output, merge_sort); });
 
-  return programs::carry_out(app, argc, argv, interrupted);
+  return programs::carry_out(app, argc, argv, was_interrupted);
 }
