@@ -1,11 +1,12 @@
 #pragma once
 
 #include <cstddef>
+#include <klens/detail/instruction_set.hpp>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What every failure of klens derives from. The message is one line: what is wrong, where, and what to do about it.
 struct error : std::runtime_error {

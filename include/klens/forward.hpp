@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Logits that lie in somebody's memory, row-major, [positions x vocabulary]. A scan reads them without a copy; they must stay
 /// as they are until the forward is called again.

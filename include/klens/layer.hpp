@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a layer does in its block, read off its name: "model.layers.0.mamba.x_proj.weight" is an "x_proj".
 [[nodiscard]] inline std::string kind_of(std::string_view name) {

@@ -3,9 +3,10 @@
 #include <Eigen/Core>
 #include <cassert>
 #include <cstddef>
+#include <klens/detail/instruction_set.hpp>
 #include <span>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 using half = Eigen::half;          ///< IEEE binary16
 using bfloat16 = Eigen::bfloat16;  ///< the upper half of a binary32

@@ -3,7 +3,7 @@
 
 #include <klens/detail/parallel_for.hpp>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 using detail::parallel_for;
 

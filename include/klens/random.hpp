@@ -3,7 +3,7 @@
 
 #include <klens/detail/random.hpp>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 using detail::random_stream;
 

@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Keeps a copy of a layer's weights and puts it back, bit for bit, when it goes: also after an exception. In between the layer
 /// can take other weights as often as one likes.

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The row as floats: itself, or converted into `buffer`.
 template <class Scalar>

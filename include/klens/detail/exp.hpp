@@ -2,7 +2,7 @@
 
 #include <klens/detail/simd.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// e^u for u up to 88, at the price that a sweep over logits can pay. Below -87 it stays at e^-87; of a NaN anything.
 /// Relative error below 2e-7, plus |u| 2^-23 from the product with log2(e): far from 0 the rounding of u itself is as large.

@@ -4,10 +4,11 @@
 #include <atomic>
 #include <cstddef>
 #include <exception>
+#include <klens/detail/instruction_set.hpp>
 #include <thread>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// parallel_for without its template: body(context, i) for each i. Threads cost a compiler much, so there is one copy of them.
 inline void run_in_parallel(std::size_t threads, std::size_t count, void (*body)(const void* context, std::size_t index),

@@ -3,11 +3,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/instruction_set.hpp>
 #include <numbers>
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A seeded stream of random numbers that is the same on every machine and with every standard library (SplitMix64: Steele, Lea
 /// and Flood 2014). Streams of the same seed and different `which` are independent for all that klens does with them.

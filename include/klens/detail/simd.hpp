@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <klens/detail/instruction_set.hpp>
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The widest instruction set that the compiler's flags allow. Kernels are templates on it, so that one binary can hold
 /// several.

@@ -2,9 +2,10 @@
 
 #include <array>
 #include <charconv>
+#include <klens/detail/instruction_set.hpp>
 #include <string>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A number with up to `digits` significant digits, as printf's %g writes it, whatever the locale.
 [[nodiscard]] inline std::string number_text(double value, int digits = 6) {

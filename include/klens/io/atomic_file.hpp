@@ -18,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A file that is there whole or not at all. What is written goes to a temporary file in the same folder; commit() makes it
 /// durable and renames it over `target`. Without commit() the temporary file vanishes and an older `target` stays as it was.

@@ -15,7 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a scan is of: names and values (fingerprints of model and tokens, schemes, options) that must agree before it may go
 /// on.

@@ -1,10 +1,11 @@
 #pragma once
 // Needs nlohmann-json; not part of klens.hpp.
 
+#include <klens/detail/instruction_set.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A JSON document as text that ends its line. Bytes that are no UTF-8, as a path of an old file system may have, become
 /// U+FFFD: what took hours is not lost because of a name.

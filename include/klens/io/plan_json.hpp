@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 /// A value of a plan document with the way to it, for messages: "layers.lm_head.weight".

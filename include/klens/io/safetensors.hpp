@@ -19,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 static_assert(std::endian::native == std::endian::little, "safetensors are little-endian, and so must this machine be");
 

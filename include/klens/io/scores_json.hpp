@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Where scores come from: what a program knows and the library does not.
 struct scores_origin {

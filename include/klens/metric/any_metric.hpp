@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Any metric, klens' own or the user's, behind one type, so that a scan can take a list of them that is known at run time
 /// only.

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Describes a row of reference logits, n >= 1. A logit of -inf is a masked token.
 /// Throws     numeric_error at a NaN, at +inf, and where every logit is -inf; shape_error for an empty row.

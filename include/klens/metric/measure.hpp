@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 struct measure_options {
   std::span<const std::int32_t> next_tokens = {};  ///< the token that follows each position, -1 where none does; empty: nowhere

@@ -2,12 +2,13 @@
 
 #include <concepts>
 #include <cstddef>
+#include <klens/detail/instruction_set.hpp>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a sweep over two rows of logits may compute; metrics say which of it they need. Combine with |.
 enum class row_sums : unsigned { none = 0, kl = 1, reverse_kl = 2, squared_error = 4, js = 8, same_top = 16 };

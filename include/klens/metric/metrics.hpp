@@ -5,7 +5,7 @@
 #include <limits>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// KL(P || Q): what the observed model loses against the reference, averaged over positions.
 ///   P = softmax(reference logits of the position), Q = softmax(observed)

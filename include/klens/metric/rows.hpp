@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// ln sum exp of a row of logits, computed without overflow.
 /// Throws     as describe_reference: numeric_error at a NaN, at +inf and where every logit is -inf; shape_error when empty.

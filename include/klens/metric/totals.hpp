@@ -5,7 +5,7 @@
 #include <klens/metric/metric.hpp>
 #include <limits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A sum of doubles that keeps what each addition rounds away: twice the digits, so that the order of additions and of merges
 /// does not show in value(). Once infinite, it stays so.
@@ -32,7 +32,7 @@ class compensated_sum {
 
 }  // namespace klens::detail
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a metric has measured so far, so that a calibration set can come in parts: add positions, merge totals, ask for the
 /// mean at any time. Sums carry twice the digits of a double, so halves merge to what the whole gives, whatever was cut where.

@@ -14,7 +14,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A version of a model: the scheme of each layer that is not as it was, by the layer's name.
 using model_version = std::map<std::string, scheme>;

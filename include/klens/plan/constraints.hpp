@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Layers whose names match must have this scheme.
 struct scheme_pin {

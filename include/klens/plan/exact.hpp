@@ -10,7 +10,7 @@
 #include <span>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// The best of all allocations, and the proof that it is: the least damage under a budget, or the fewest bytes under a limit
 /// of damage.

@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Starts from the smallest choices; again and again takes, of all changes that still fit, the one that saves the most
 /// damage for each added byte. A change goes from a unit's present choice to any larger one. Ends where none saves damage.

@@ -19,7 +19,7 @@
 #include <tuple>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// -ln P(token) by a row of logits, in nats. Throws numeric_error for logits that are no numbers.
 [[nodiscard]] inline double next_token_nll(std::span<const float> logits, std::int32_t token) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// An ECMAScript regular expression that is searched in layer names, and remembers whether it has found any.
 class name_pattern {

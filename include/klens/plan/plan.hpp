@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a model with a plan (or a uniform scheme) applied was measured to be, against the untouched model.
 struct plan_measurement {

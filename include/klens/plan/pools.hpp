@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Memory with a budget of its own, and the layers that live in it: those whose names the regular expression is found in.
 struct memory_pool {

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A size budget in bytes, from "4.5bpw" (bits a weight), "3MB" (powers of 1000), "2.5MiB" (powers of 1024), "60%" (of what
 /// fp16 takes) or a plain "123456". Computed in whole numbers and rounded down, so never more than was asked for.

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a search that measures came to.
 struct measured_allocation {

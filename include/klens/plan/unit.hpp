@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// One way to store a unit.
 struct plan_choice {

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A scheme on offer to a layer.
 struct scheme_offer {

@@ -8,7 +8,7 @@
 #include <span>
 #include <type_traits>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Floats of 16 bits, rounded to the nearest, halves to even; no scale. Use fp16 and bf16.
 /// Edges      Subnormal numbers and the sign of zero are kept. `kept` may be the weights themselves.

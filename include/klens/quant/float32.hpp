@@ -9,7 +9,7 @@
 #include <klens/quant/scheme_parts.hpp>
 #include <span>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Floats of 32 bits: the weights as they are, bit for bit. What a plan falls back to where no smaller scheme holds them.
 /// Storage    Little-endian, four bytes a weight.

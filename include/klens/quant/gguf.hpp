@@ -9,7 +9,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// The block formats of GGUF, bit for bit: 32 weights share a scale d in fp16. Use q4_0 and q8_0.
 ///   q4_0   d = m / -8 with m the first weight of largest magnitude, code = min(15, floor(w / d + 8.5)), kept = (code - 8) d

@@ -11,7 +11,7 @@
 #include <klens/quant/detail/integer_loops.hpp>
 #endif
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Integers of `Bits` bits with a scale for each group of consecutive columns of a row.
 ///   code = clamp(round(w / scale + zero)), kept = (code - zero) * stored scale; zero is 0 but for asym; halves go to even

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// The stored form of a scheme's rows. Apart from klens::scheme, so that only programs that pack compile it.
 ///   const klens::packer packer{scheme};

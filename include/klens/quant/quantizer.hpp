@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a round trip did to weights w, with kept values v. Sums over disjoint parts add up.
 struct weight_error {

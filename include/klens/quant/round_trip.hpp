@@ -9,7 +9,7 @@
 #include <klens/quant/quantizer.hpp>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 struct round_trip_options {
   std::size_t threads = 1;

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 /// Packing apart from its type, for klens::packer.

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 using any_integer = row_quantizer<integer_rows>;

@@ -1,8 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <klens/detail/instruction_set.hpp>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Which codes the weights of a group become, with b bits; m is the weight of largest magnitude.
 enum class grid {

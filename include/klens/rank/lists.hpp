@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// One scheme or several: klens::int4{.group_size = 64}, "int8-channel", {"int4-g64", klens::fp16{}}, a std::vector<scheme>.
 class scheme_list {

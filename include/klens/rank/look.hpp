@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Where a candidate stands while a scan goes on. Only open ones are measured further.
 enum class standing {

@@ -8,7 +8,7 @@
 #include <klens/rank/scores.hpp>
 #include <string>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Joins two exhaustive scans of the same candidates over disjoint tokens: the sequences of `first`, then those of `second`.
 /// Candidates and whole models are matched by layer and scheme, in whatever order each scan lists them.

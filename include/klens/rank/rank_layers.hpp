@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// Scores every layer under every scheme: what does the model's output lose when this layer alone is stored that way?
 ///   for each batch: reference pass; for each candidate: swap its weights in, go on from the entry of its stage, compare, put

@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// How far a scan is; given to the progress callback after every candidate of every batch.
 struct scan_progress {

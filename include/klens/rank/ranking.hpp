@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A candidate's place in a ranking.
 struct ranked_place {

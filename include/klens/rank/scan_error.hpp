@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// A scan that failed in the middle. `partial` holds what had been measured until then. Every weight is back in place, unless a
 /// layer's own `store` failed while restoring: then the message names the layer, and layer::restore_failure says why.

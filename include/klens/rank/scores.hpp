@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What is known of a metric once a scan is over.
 struct metric_info {

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 /// How much of the error rate 1 - confidence a look may use. By n sequences (1 - confidence)(1 - 1/n) is used up, however they

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// How often and from where: the same seed gives the same numbers on every machine.
 struct bootstrap_options {

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// What a scan keeps of one candidate and metric: for each sequence the sum of the values and the sum of the weights.
 /// A sequence of weight 0 and value 0 has no position that counts, and is passed over.

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 
 /// How far two lists of scores put the same candidates into the same order.
 struct agreement {

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/instruction_set.hpp>
 #include <limits>
 #include <span>
 #include <vector>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 /// Derivatives of ln Gamma for x > 0, by recurrence to x >= 10 and the asymptotic series there; 1e-12 relative or absolute.

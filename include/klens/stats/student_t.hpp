@@ -1,10 +1,11 @@
 #pragma once
 
 #include <cmath>
+#include <klens/detail/instruction_set.hpp>
 #include <limits>
 #include <numbers>
 
-namespace klens {
+namespace klens::inline KLENS_INSTRUCTION_SET {
 namespace detail {
 
 /// Gamma(a + 1/2) / Gamma(a), for a >= 1/2. The difference of two lgamma would lose digits as a grows.

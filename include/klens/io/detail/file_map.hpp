@@ -16,7 +16,7 @@
 #include <string>
 #include <utility>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A regular file's bytes, mapped read-only: nothing is read before it is touched. An empty file maps to no bytes.
 /// Throws file_error where there is none, where it may not be read, and for folders, devices and pipes.

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// JSON has no infinities: they are strings; what is not known is null.
 [[nodiscard]] inline nlohmann::json number(double value) {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Bits of one element; nothing for a type that is not known.
 [[nodiscard]] inline std::optional<std::size_t> dtype_bits(std::string_view dtype) {

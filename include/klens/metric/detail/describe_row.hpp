@@ -7,7 +7,7 @@
 #include <klens/metric/detail/sweep.hpp>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// What two sweeps say of one row. Nothing but `masked` holds where no logit is finite or one is NaN or +inf.
 struct row_summary {

@@ -7,7 +7,7 @@
 #include <limits>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Where one row's differences are measured from: d_i = (y_i - x_i) - shift. Divergences do not depend on the shift, their
 /// accuracy does. p_i = e^(x_i - x_top) and q_i = scale e^(y_i - y_from), so that q_i = p_i e^(d_i).

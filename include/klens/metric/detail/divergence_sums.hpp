@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <klens/detail/instruction_set.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// ln(1 + s) - s for s > -1, without cancellation: -s^2/2 + s^3/3 - ... where s is small.
 /// With z = s / (2 + s), ln(1 + s) = 2 atanh(z) and 2z - s = -s z exactly, so the linear terms never meet.
@@ -18,7 +19,7 @@ namespace klens::detail {
 
 }  // namespace klens::detail
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A sweep's sums over tokens, divided by sum p, with d measured from any shift: mu = E_P[d], s = E_P[e^d] - 1 = mu + Phi.
 ///   ln sum e^y - ln sum e^x = shift + ln(1 + s)

@@ -3,7 +3,7 @@
 #include <klens/detail/exp.hpp>
 #include <klens/detail/simd.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Two functions of a token's difference d, both >= 0, of which divergences are sums with weights p:
 ///   phi(d) = e^d - 1 - d

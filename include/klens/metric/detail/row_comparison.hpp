@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_logits(std::span<const float> row, std::string_view whose) {
   for (std::size_t i = 0; i < row.size(); ++i)

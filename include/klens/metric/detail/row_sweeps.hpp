@@ -6,7 +6,7 @@
 #include <klens/metric/metric.hpp>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Everything that the first sweep can hold.
 inline constexpr row_sums all_but_js = row_sums::kl | row_sums::reverse_kl | row_sums::squared_error | row_sums::same_top;

@@ -5,7 +5,7 @@
 #include <limits>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 struct knapsack_answer {
   std::vector<std::size_t> chosen;  ///< an item of each class

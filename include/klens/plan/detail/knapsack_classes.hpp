@@ -4,11 +4,12 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/instruction_set.hpp>
 #include <numeric>
 #include <span>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 __extension__ using wide_int = __int128;  // products of sizes
 

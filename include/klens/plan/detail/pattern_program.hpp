@@ -3,13 +3,14 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/instruction_set.hpp>
 #include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The bytes that a place of a pattern takes.
 using byte_set = std::bitset<256>;

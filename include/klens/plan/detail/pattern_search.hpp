@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Searches a name for a pattern, backtracking on a stack of its own.
 class pattern_search {

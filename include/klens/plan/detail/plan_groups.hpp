@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The choice of a unit that gives this scheme to its first layer, or nullptr.
 [[nodiscard]] inline const plan_choice* find_choice(const plan_unit& unit, const std::string& scheme) {

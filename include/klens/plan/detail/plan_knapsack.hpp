@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Units as classes of a knapsack. Damages count from each unit's least, in whole multiples of 2^-exponent; choices that are
 /// forbidden or exceed the least by more than largest_excess are left out.

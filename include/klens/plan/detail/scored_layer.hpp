@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Why nobody knows what a candidate loses; empty where it is known.
 [[nodiscard]] inline std::string why_unknown(const layer_score& candidate) {

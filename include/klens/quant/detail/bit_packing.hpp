@@ -8,7 +8,7 @@
 #include <klens/quant/detail/integer_rows.hpp>
 #include <type_traits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 static_assert(std::endian::native == std::endian::little, "stored rows are little-endian, and so is the code that packs them");
 

@@ -9,7 +9,7 @@
 #include <klens/quant/detail/group_rows.hpp>
 #include <klens/quant/scheme_parts.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A scale as it is stored, and back. The sizes are constants: one copy of a run-time size would be a loop for each group.
 inline void store_scale(float scale, scale_kind kind, std::byte* to) noexcept {

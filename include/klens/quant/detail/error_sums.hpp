@@ -8,7 +8,7 @@
 #include <klens/quant/quantizer.hpp>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Calls body(index, count) for each vector of a row; the last may have fewer than all lanes.
 template <class Arch, class Body>

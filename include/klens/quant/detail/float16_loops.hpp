@@ -17,7 +17,7 @@
 #include <span>
 #include <type_traits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 template <class Arch, class Stored>
 struct row_loops<Arch, short_float<Stored>> {

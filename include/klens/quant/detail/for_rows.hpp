@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// How many rows a thread takes at a time, and into how many such parts a matrix falls.
 [[nodiscard]] inline std::size_t rows_at_once(std::size_t columns) noexcept {

@@ -14,7 +14,7 @@
 #include <span>
 #include <type_traits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The arithmetic of a gguf_block, as group_rows.hpp asks for it. Codes go through the loops as floats around 0.
 template <class Arch, int Bits>

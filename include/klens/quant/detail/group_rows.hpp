@@ -11,7 +11,7 @@
 #include <span>
 #include <type_traits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 template <std::size_t Size>
 using constant = std::integral_constant<std::size_t, Size>;

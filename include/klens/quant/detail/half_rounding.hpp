@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <klens/detail/simd.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr std::int32_t magnitude_bits = 0x7fffffff;
 

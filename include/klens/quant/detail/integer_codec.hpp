@@ -11,7 +11,7 @@
 #include <limits>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Floats near this one are whole numbers: adding it rounds, halves to even, and its own lowest bits are 0.
 inline constexpr float whole_numbers = 0x1.8p23f;

@@ -10,7 +10,7 @@
 #include <klens/quant/detail/row_loops.hpp>
 #include <span>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A stored row: codes, scales, and for asym zero points.
 template <class Arch>

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Bytes of a stream of `count` codes, padded to a whole byte.
 [[nodiscard]] constexpr std::size_t stream_bytes(std::size_t count, std::size_t bits) noexcept {

@@ -3,7 +3,7 @@
 #include <klens/quant/quantizer.hpp>
 #include <type_traits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 template <class Member>
 inline constexpr bool is_function =

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The round trip of a row under any quantizer. One that does not return its weight_error costs a second sweep.
 template <quantizer Quantizer>

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr float largest_fp16_scale = 65519.996f;  // the last float that does not round to infinity
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// What the gain of a candidate may depend on.
 struct gain_item {

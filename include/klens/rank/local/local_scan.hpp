@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Scores candidates by what they do to the output of their own stage, times the gain of all that follows.
 ///   KL = 1/2 d' G d to second order, d the change at the stage's exit. With d measured relative to the residual stream that it

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// What a local scan learns of its candidates, numbered as in scores::candidates, and what follows from it.
 class local_scores {

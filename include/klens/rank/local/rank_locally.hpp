@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline void expect_local_options(std::size_t stages, const std::vector<any_metric>& metrics, const rank_options& options) {
   const auto refuse = [](const std::string& why) { throw argument_error{"the methods local and refine " + why}; };

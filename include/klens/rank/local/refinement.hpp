@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// How much log KLs vary between sequences, without what all candidates have in common there: a variance and what it rests on.
 struct sequence_spread {

@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Runs all stages from `stage` on.
 inline void run_on(driver& forward, any_state& at, std::size_t stage) {

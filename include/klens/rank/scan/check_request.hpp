@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline void check_options(const rank_options& options) {
   if (options.batches == 0) throw argument_error{"rank_layers: options.batches is 0; a scan needs at least one"};

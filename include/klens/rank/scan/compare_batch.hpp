@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A run of measured positions within one sequence: what one thread takes at a time. Sums are formed within chunks in the order
 /// of positions and then over chunks in their order, so no result depends on the number of threads or on how sequences were put

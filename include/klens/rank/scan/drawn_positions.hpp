@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Whether the position of that token counts; all do where options.counted is empty.
 [[nodiscard]] inline bool position_counts(const rank_options& options, std::size_t token) {

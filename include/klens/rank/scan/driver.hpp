@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A state of a forward, of whatever type its begin() gives. A copy copies the state.
 class any_state {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// A user's forward as a driver. The two weaker strengths have no stage before their logits; their state is the batch's index.
 template <any_forward Forward>

@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Logits as a forward returned them: a matrix that is ours now, or a view of the forward's own memory.
 class logits_block {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Gives a batch's reference the token after each measured position: none at the end of a sequence, and none where that token's
 /// own position does not count. Returns by sequence the sum of -ln P(next token), and how many.

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Compares the open candidates of a look with one another, on the sequences that all of them have seen.
 ///   Means are compared by their logarithms (a sequence that is hard for one candidate is hard for most, in proportion), by

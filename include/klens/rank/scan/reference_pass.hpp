@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The states of one batch at the entries of the stages where candidates begin.
 using stage_entries = std::map<std::size_t, any_state>;

@@ -6,7 +6,7 @@
 #include <klens/matrix.hpp>
 #include <limits>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Moves every number to one of its two neighbours: the smallest change that rounding can make.
 inline void change_last_bits(matrix_ref<float> values, std::uint64_t seed) {

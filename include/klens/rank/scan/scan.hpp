@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// One run of rank_layers: batches outside, candidates inside.
 class scan {

@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The books of a scan: which candidates there are, what each has been found to do so far, what it cost, what is left.
 class scan_book {

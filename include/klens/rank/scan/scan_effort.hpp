@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <klens/rank/rank_options.hpp>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// What a scan has spent, and what it is expected to spend. Work is counted in forwards times tokens; time goes on from that of
 /// the scan that was taken up.

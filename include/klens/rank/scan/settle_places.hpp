@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Lets the stopping rule look at the candidates of each scheme, and enters where they now stand. `at` brings what the rule
 /// must know beside the candidates. Candidates that failed are not shown to it.

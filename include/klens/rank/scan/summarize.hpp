@@ -9,7 +9,7 @@
 #include <optional>
 #include <tuple>
 
-namespace klens::detail {
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Mean and interval of what was found by sequence. Savings may be negative where the metric itself may not.
 inline void summarize(const any_metric& metric, metric_score& score, bool savings) {

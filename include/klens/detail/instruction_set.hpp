@@ -1,0 +1,60 @@
+#pragma once
+// KLENS_INSTRUCTION_SET names the inline namespace that all of klens lives in, after the instruction set that the compiler's
+// flags allow: translation units with different flags do not share definitions, so that none runs code for another processor.
+
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "klens needs infinities and NaNs: compile without -ffast-math and -ffinite-math-only, or link klens::compiled"
+#endif
+
+// The widest set of vectors: what xsimd looks for, too.
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI2__)
+#define KLENS_VECTORS_ on_avx512vnni
+#elif defined(__AVX512VBMI__)
+#define KLENS_VECTORS_ on_avx512vbmi
+#elif defined(__AVX512BW__)
+#define KLENS_VECTORS_ on_avx512bw
+#elif defined(__AVX512DQ__)
+#define KLENS_VECTORS_ on_avx512dq
+#elif defined(__AVX512F__)
+#define KLENS_VECTORS_ on_avx512f
+#elif defined(__AVX2__)
+#define KLENS_VECTORS_ on_avx2
+#elif defined(__AVX__)
+#define KLENS_VECTORS_ on_avx
+#elif defined(__SSE4_2__)
+#define KLENS_VECTORS_ on_sse4_2
+#elif defined(__SSE4_1__)
+#define KLENS_VECTORS_ on_sse4_1
+#elif defined(__SSSE3__)
+#define KLENS_VECTORS_ on_ssse3
+#elif defined(__SSE3__)
+#define KLENS_VECTORS_ on_sse3
+#elif defined(__SSE2__) || defined(_M_X64)
+#define KLENS_VECTORS_ on_sse2
+#elif defined(__ARM_FEATURE_SVE)
+#define KLENS_VECTORS_ on_sve
+#elif defined(__ARM_NEON)
+#define KLENS_VECTORS_ on_neon
+#else
+#define KLENS_VECTORS_ on_scalars
+#endif
+
+// Fused multiply-adds round once, and halves are converted by the processor or by hand.
+#if defined(__FMA__)
+#define KLENS_FMA_ _fma
+#else
+#define KLENS_FMA_
+#endif
+#if defined(__F16C__)
+#define KLENS_HALF_ _f16c
+#else
+#define KLENS_HALF_
+#endif
+
+#define KLENS_JOIN_AS_NAMED_(a, b, c) a##b##c
+#define KLENS_JOIN_(a, b, c) KLENS_JOIN_AS_NAMED_(a, b, c)
+#if defined(KLENS_DISPATCH)
+#define KLENS_INSTRUCTION_SET chosen_when_run
+#else
+#define KLENS_INSTRUCTION_SET KLENS_JOIN_(KLENS_VECTORS_, KLENS_FMA_, KLENS_HALF_)
+#endif
