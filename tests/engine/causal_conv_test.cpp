@@ -14,10 +14,10 @@ TEST_CASE("causal_conv: by hand") {
   matrix<float> x(4, 1), taps(3, 1), out(4, 1);
   x << 1, 2, 3, 4;
   taps << 100, 10, 1;  // the last tap is the position's own
-  klens::detail::causal_conv(x, taps, {}, out, plain);
+  programs::kernels::causal_conv(x, taps, {}, out, plain);
   CHECK(out == (matrix<float>(4, 1) << 1, 12, 123, 234).finished());
   const matrix<float> bias = matrix<float>::Constant(1, 1, 0.5f);
-  klens::detail::causal_conv(x, taps, klens::row(bias, 0), out, [](auto v) { return v + v; });
+  programs::kernels::causal_conv(x, taps, klens::row(bias, 0), out, [](auto v) { return v + v; });
   CHECK(out(3, 0) == 469.f);
 }
 
@@ -29,7 +29,7 @@ TEST_CASE("causal_conv: any number of channels, taps and positions, also in part
         const matrix<float> wide = matrix<float>::Random(length, channels + 5), taps = matrix<float>::Random(count, channels);
         const matrix<float> bias = matrix<float>::Random(1, channels);
         matrix<float> out = matrix<float>::Constant(length, channels + 1, -7.f);
-        klens::detail::causal_conv(wide.rightCols(channels), taps, klens::row(bias, 0), out.leftCols(channels), plain);
+        programs::kernels::causal_conv(wide.rightCols(channels), taps, klens::row(bias, 0), out.leftCols(channels), plain);
         double worst = 0;
         for (Eigen::Index t = 0; t < length; ++t)
           for (Eigen::Index d = 0; d < channels; ++d) {

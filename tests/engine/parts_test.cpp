@@ -112,9 +112,9 @@ TEST_CASE("gated delta rule: keys and values of awkward widths; the result may r
         }
       }
       matrix found(length, values);
-      klens::detail::gated_delta_rule(q, k, v, klens::row(decay, 0), klens::row(beta, 0), found);
+      programs::kernels::gated_delta_rule(q, k, v, klens::row(decay, 0), klens::row(beta, 0), found);
       check_near(found, expected);
-      klens::detail::gated_delta_rule(q, k, v, klens::row(decay, 0), klens::row(beta, 0), v);
+      programs::kernels::gated_delta_rule(q, k, v, klens::row(decay, 0), klens::row(beta, 0), v);
       CHECK(v == found);
     }
 }

@@ -7,7 +7,7 @@
 
 #include "support/near.hpp"
 
-namespace detail = klens::detail;
+namespace kernels = programs::kernels;
 using klens::matrix;
 
 namespace {
@@ -64,7 +64,7 @@ TEST_CASE("selective_scan: by hand") {
   b << 1, 1, 1;
   c << 1, 10, 100;
   const std::vector<float> skip{3};
-  detail::selective_scan(step, x, rates, b, c, skip, out);
+  kernels::selective_scan(step, x, rates, b, c, skip, out);
   CHECK(out(0, 0) == 1.f + 3.f);
   CHECK(out(1, 0) == 25.f + 6.f);
   CHECK(out(2, 0) == 62.5f);
@@ -82,7 +82,7 @@ TEST_CASE("selective_scan: any number of channels, states and positions, as the 
                           skip = random_matrix(1, channels, seed + 3);
       const matrix<float> b = random_matrix(length, states, seed + 4), c = random_matrix(length, states, seed + 5);
       matrix<float> out(length, channels);
-      detail::selective_scan(step, x, rates, b, c, klens::row(skip, 0), out);
+      kernels::selective_scan(step, x, rates, b, c, klens::row(skip, 0), out);
       const auto [expected, size] = plain_scan(
           x, b, c, [&](auto t, auto d, auto n) { return std::exp2(static_cast<double>(step(t, d)) * rates(n, d)); },
           [&](auto t, auto d) { return static_cast<double>(step(t, d)); }, [&](auto d) { return skip(0, d); });
@@ -91,9 +91,9 @@ TEST_CASE("selective_scan: any number of channels, states and positions, as the 
       // In place, and with rows that lie further apart than their length.
       matrix<float> wide(length, 2 * channels + 2 * states);
       wide << x, step, b, c;
-      detail::selective_scan(wide.middleCols(channels, channels), wide.leftCols(channels), rates,
-                             wide.middleCols(2 * channels, states), wide.rightCols(states), klens::row(skip, 0),
-                             wide.leftCols(channels));
+      kernels::selective_scan(wide.middleCols(channels, channels), wide.leftCols(channels), rates,
+                              wide.middleCols(2 * channels, states), wide.rightCols(states), klens::row(skip, 0),
+                              wide.leftCols(channels));
       CHECK(wide.leftCols(channels) == out);
     }
 }
@@ -111,7 +111,7 @@ TEST_CASE("state_space_scan: heads of any width, also several in one vector") {
       const matrix<float> x = random_matrix(length, channels, seed + 2), skip = random_matrix(1, heads, seed + 3);
       const matrix<float> b = random_matrix(length, states, seed + 4), c = random_matrix(length, states, seed + 5);
       matrix<float> out(length, channels);
-      detail::state_space_scan(decay, step, x, b, c, klens::row(skip, 0), out);
+      kernels::state_space_scan(decay, step, x, b, c, klens::row(skip, 0), out);
       const auto [expected, size] = plain_scan(
           x, b, c, [&](auto t, auto d, auto) { return static_cast<double>(decay(t, d / head_width)); },
           [&](auto t, auto d) { return static_cast<double>(step(t, d / head_width)); },
@@ -126,7 +126,7 @@ TEST_CASE("scans: a NaN among the steps or inputs reaches the output") {
   for (const bool in_step : {true, false}) {
     matrix<float> step = ones, x = ones, out(4, 3);
     (in_step ? step : x)(1, 2) = std::nanf("");
-    detail::selective_scan(step, x, -matrix<float>::Ones(2, 3), ones.leftCols(2), ones.leftCols(2), skip, out);
+    kernels::selective_scan(step, x, -matrix<float>::Ones(2, 3), ones.leftCols(2), ones.leftCols(2), skip, out);
     CHECK(std::isfinite(out(0, 2)));
     CHECK(std::isnan(out(1, 2)));
     CHECK(std::isfinite(out(3, 1)));

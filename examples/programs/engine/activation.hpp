@@ -12,24 +12,23 @@ enum class activation { silu, gelu, gelu_tanh, squared_relu };
 
 /// x[i] = f(in_scale * x[i]); times with[i] where `with` is not empty.
 inline void activate(activation f, std::span<float> x, std::span<const float> with = {}, float in_scale = 1) {
-  namespace simd = klens::detail;
   const auto carry_out = [&](const auto& of) {
     if (with.empty())
-      simd::map_elements(
+      kernels::map_elements(
           x, [&](auto v) { return of(v * in_scale); }, x);
     else
-      simd::map_elements(
+      kernels::map_elements(
           x, [&](auto v, auto w) { return of(v * in_scale) * w; }, x, with);
   };
   switch (f) {
     case activation::silu:
-      return carry_out([](auto v) { return simd::silu(v); });
+      return carry_out([](auto v) { return kernels::silu(v); });
     case activation::gelu:
-      return carry_out([](auto v) { return simd::gelu(v); });
+      return carry_out([](auto v) { return kernels::gelu(v); });
     case activation::gelu_tanh:
-      return carry_out([](auto v) { return simd::gelu_tanh(v); });
+      return carry_out([](auto v) { return kernels::gelu_tanh(v); });
     case activation::squared_relu:
-      return carry_out([](auto v) { return simd::squared_relu(v); });
+      return carry_out([](auto v) { return kernels::squared_relu(v); });
   }
 }
 

@@ -27,7 +27,7 @@ float weigh(std::span<float> scores, std::size_t query, std::size_t begin, float
   // the first ones move beside the window for the time of the softmax
   std::copy_backward(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(always),
                      scores.begin() + static_cast<std::ptrdiff_t>(seen));
-  const float total = klens::detail::exponentials(scores.subspan(seen - always, end - (seen - always)), scale);
+  const float total = kernels::exponentials(scores.subspan(seen - always, end - (seen - always)), scale);
   std::copy_n(scores.begin() + static_cast<std::ptrdiff_t>(seen - always), always, scores.begin());
   std::ranges::fill(scores.subspan(always, seen - always), 0.f);
   std::ranges::fill(scores.subspan(end), 0.f);
@@ -100,8 +100,8 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
   }
   attend(q, k, v, heads, kv_heads, score_scale, mask, mixed, work);
   if (gated)
-    klens::detail::map_elements(
-        all_of(mixed), [](auto y, auto g) { return y * klens::detail::sigmoid(g); }, all_of(mixed), all_of(gate));
+    kernels::map_elements(
+        all_of(mixed), [](auto y, auto g) { return y * kernels::sigmoid(g); }, all_of(mixed), all_of(gate));
   o_proj.add_to(hidden, mixed, scale);
 }
 

@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
-#include <klens/detail/simd.hpp>
 #include <klens/matrix.hpp>
 #include <span>
-#include "engine/elementwise.hpp"
 
-namespace klens::detail {
+#include "elementwise.hpp"
+
+namespace programs::kernels {
 
 /// A convolution along time, each channel on its own, that sees no later position; then `activation`:
 ///   out(t, d) = activation(bias(d) + sum_k taps(k, d) x(t - K + 1 + k, d)), x = 0 before the start
 /// Shapes     x, out [length x channels], not the same memory; taps [K x channels]; bias [channels] or empty.
 template <class Arch = best_arch, class Activation>
-void causal_conv(const const_matrix_ref<float>& x, const const_matrix_ref<float>& taps, std::span<const float> bias,
-                 matrix_ref<float> out, const Activation& activation) {
+void causal_conv(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& taps,
+                 std::span<const float> bias, klens::matrix_ref<float> out, const Activation& activation) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
   assert(x.data() != out.data());
@@ -40,4 +40,4 @@ void causal_conv(const const_matrix_ref<float>& x, const const_matrix_ref<float>
   }
 }
 
-}  // namespace klens::detail
+}  // namespace programs::kernels

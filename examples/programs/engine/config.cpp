@@ -1,9 +1,10 @@
 #include "config.hpp"
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <klens/error.hpp>
-#include <klens/io/detail/file_map.hpp>
-#include <klens/io/detail/safetensors_header.hpp>
 #include <limits>
 #include <utility>
 
@@ -38,15 +39,32 @@ std::string strict_json(std::string_view loose) {
   return strict;
 }
 
+/// A regular file's text.
+std::string text_of(const std::filesystem::path& file) {
+  constexpr std::uintmax_t longest = 64'000'000;
+  const auto refuse = [&](const std::string& problem) { throw klens::file_error(file.string() + ": " + problem); };
+  std::error_code problem;
+  const std::filesystem::file_status known = std::filesystem::status(file, problem);
+  if (std::filesystem::is_directory(known)) refuse("is a folder; name a file");
+  if (std::filesystem::exists(known) && !std::filesystem::is_regular_file(known))  // a pipe would wait for a writer
+    refuse("is not a regular file; name a file");
+  errno = 0;
+  std::ifstream from(file, std::ios::binary);
+  if (!from) refuse(std::string("cannot be read (") + std::strerror(errno) + "); check the path and its permissions");
+  const std::uintmax_t size = std::filesystem::file_size(file, problem);
+  if (size == 0) refuse("is empty; fetch it again");
+  if (problem || size > longest) refuse("is longer than 64 MB; name the right file");
+  std::string text(size, '\0');
+  from.read(text.data(), static_cast<std::streamsize>(size));
+  text.resize(static_cast<std::size_t>(from.gcount()));
+  return text;
+}
+
 }  // namespace
 
 nlohmann::json read_json(const std::filesystem::path& file) {
   constexpr int deepest = 32;
-  constexpr std::size_t longest = 64'000'000;
-  const klens::detail::file_map map{file};
-  if (map.bytes().empty()) throw klens::file_error(file.string() + ": is empty; fetch it again");
-  if (map.bytes().size() > longest) throw klens::file_error(file.string() + ": is longer than 64 MB; name the right file");
-  const std::string_view text(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size());
+  const std::string text = text_of(file);
   const auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
     if (depth > deepest) throw klens::file_error(file.string() + ": is nested too deeply; fetch it again");
     return true;

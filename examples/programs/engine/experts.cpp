@@ -15,7 +15,7 @@ void experts::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_
   std::vector<std::size_t> order(each.size());
   for (Eigen::Index t = 0; t < x.rows(); ++t) {
     const std::span<float> likely = klens::row(weights, t);
-    const float total = klens::detail::exponentials(likely, 1);
+    const float total = kernels::exponentials(likely, 1);
     for (float& weight : likely) weight /= total;
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return likely[a] > likely[b]; });
@@ -38,7 +38,7 @@ void experts::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_
     each[i].add_to(result, some, scale, at);
     for (Eigen::Index r = 0; r < count; ++r) {
       const Eigen::Index t = positions[i][static_cast<std::size_t>(r)];
-      klens::detail::map_elements(
+      kernels::map_elements(
           klens::row(hidden, t), [w = weights(t, static_cast<Eigen::Index>(i))](auto sum, auto y) { return sum + y * w; },
           klens::row(hidden, t), klens::row(result, r));
     }
@@ -50,8 +50,8 @@ void gate_of_position::add_to(klens::matrix_ref<float> hidden, const klens::cons
   const workspace::frame frame{at.work};
   panel result = at.work.take(x.rows(), x.cols()), weights = at.work.take(x.rows(), 1);
   gate(x, weights);
-  klens::detail::map_elements(
-      all_of(weights), [scale](auto v) { return klens::detail::sigmoid(v) * scale; }, all_of(weights));
+  kernels::map_elements(
+      all_of(weights), [scale](auto v) { return kernels::sigmoid(v) * scale; }, all_of(weights));
   result.setZero();
   of.add_to(result, x, 1, at);
   for (Eigen::Index t = 0; t < x.rows(); ++t) hidden.row(t) += weights(t, 0) * result.row(t);

@@ -7,15 +7,14 @@
 #include "engine/gated_delta_rule.hpp"
 
 namespace programs {
-namespace simd = klens::detail;
 
 namespace {
 
 /// row *= scale / sqrt(sum(row^2) + 1e-6)
 void to_unit_length(std::span<float> row, double scale) {
-  const float square = simd::sum_elements(std::span<const float>(row), [](auto x) { return x * x; });
+  const float square = kernels::sum_elements(std::span<const float>(row), [](auto x) { return x * x; });
   const auto factor = static_cast<float>(scale / std::sqrt(static_cast<double>(square) + 1e-6));
-  simd::map_elements(
+  kernels::map_elements(
       row, [factor](auto x) { return x * factor; }, row);
 }
 
@@ -39,20 +38,21 @@ void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_mat
     taps.middleCols(channel, each->values.rows()) = each->values.transpose();
     channel += each->values.rows();
   }
-  simd::causal_conv(all.leftCols(mixed_width), taps, {}, mixed, [](auto v) { return simd::silu(v); });
+  kernels::causal_conv(all.leftCols(mixed_width), taps, {}, mixed, [](auto v) { return kernels::silu(v); });
 
   panel decay = work.take(heads, length), learning = work.take(heads, length), rates = work.take(1, heads);
-  simd::map_elements(
-      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, a_log->vector());
+  kernels::map_elements(
+      all_of(rates), [](auto v) { return -kernels::log2_e * xsimd::exp(v); }, a_log->vector());
   learning = all.middleCols(mixed_width + values, heads).transpose();
   decay = all.rightCols(heads).transpose();
   for (Eigen::Index head = 0; head < heads; ++head) {
     const float bias = step_bias->values(0, head), rate = rates(0, head);
-    simd::map_elements(
-        klens::row(decay, head), [bias, rate](auto v) { return simd::exp2_of(simd::softplus(v + bias) * rate); },
+    kernels::map_elements(
+        klens::row(decay, head), [bias, rate](auto v) { return kernels::exp2_of(kernels::softplus(v + bias) * rate); },
         klens::row(decay, head));
-    simd::map_elements(
-        klens::row(learning, head), [this](auto v) { return simd::sigmoid(v) * learning_scale; }, klens::row(learning, head));
+    kernels::map_elements(
+        klens::row(learning, head), [this](auto v) { return kernels::sigmoid(v) * learning_scale; },
+        klens::row(learning, head));
   }
 
   const std::size_t keys = shape.keys();
@@ -68,13 +68,13 @@ void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_mat
   for (std::size_t head = 0; head < shape.value_heads; ++head) {
     const Eigen::Index query = index(head / served * shape.key_width), key_width = index(shape.key_width);
     auto channels = y.middleCols(index(head * shape.value_width), index(shape.value_width));
-    simd::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
-                           klens::row(decay, index(head)), klens::row(learning, index(head)), channels);
+    kernels::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
+                              klens::row(decay, index(head)), klens::row(learning, index(head)), channels);
   }
   norm.of_heads(y);
   for (Eigen::Index t = 0; t < length; ++t)
-    simd::map_elements(
-        klens::row(y, t), [](auto v, auto z) { return v * simd::silu(z); }, klens::row(y, t), klens::row(gate, t));
+    kernels::map_elements(
+        klens::row(y, t), [](auto v, auto z) { return v * kernels::silu(z); }, klens::row(y, t), klens::row(gate, t));
   out_proj.add_to(hidden, y, scale);
 }
 

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <klens/detail/simd.hpp>
 #include <klens/matrix.hpp>
 #include <span>
 #include <vector>
 
-namespace klens::detail {
+#include "lanes.hpp"
+
+namespace programs::kernels {
 
 /// The gated delta rule, one head of one sequence: a memory S [key width x value width], 0 at first, that forgets, and learns
 /// what it does not yet answer to a key,
@@ -15,8 +16,9 @@ namespace klens::detail {
 /// Shapes     q, k [length x key width]; v, out [length x value width], which may be the same; decay, beta [length].
 /// Source     Yang et al., Gated Delta Networks, arXiv:2412.06464, as a recurrence.
 template <class Arch = best_arch>
-void gated_delta_rule(const const_matrix_ref<float>& q, const const_matrix_ref<float>& k, const const_matrix_ref<float>& v,
-                      std::span<const float> decay, std::span<const float> beta, matrix_ref<float> out) {
+void gated_delta_rule(const klens::const_matrix_ref<float>& q, const klens::const_matrix_ref<float>& k,
+                      const klens::const_matrix_ref<float>& v, std::span<const float> decay, std::span<const float> beta,
+                      klens::matrix_ref<float> out) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
   const auto keys = static_cast<std::size_t>(k.cols()), values = static_cast<std::size_t>(v.cols());
@@ -45,4 +47,4 @@ void gated_delta_rule(const const_matrix_ref<float>& q, const const_matrix_ref<f
   }
 }
 
-}  // namespace klens::detail
+}  // namespace programs::kernels

@@ -17,15 +17,14 @@ void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_re
 
 void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate,
                  klens::matrix_ref<float> mixed, workspace& work) const {
-  namespace simd = klens::detail;
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), inner = a_log->values.rows(), states = a_log->values.cols();
   const Eigen::Index rank = dt_proj.in();
 
   panel taps = work.take(conv->values.cols(), inner);
   taps = conv->values.transpose();
-  simd::causal_conv(x, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
-                    [](auto v) { return simd::silu(v); });
+  kernels::causal_conv(x, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
+                       [](auto v) { return kernels::silu(v); });
 
   panel selected = work.take(length, rank + 2 * states);
   x_proj(mixed, selected);
@@ -36,17 +35,17 @@ void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_mat
 
   panel step = work.take(length, inner);
   dt_proj(step_in, step);
-  simd::map_elements(
-      all_of(step), [](auto v) { return simd::softplus(v); }, all_of(step));
+  kernels::map_elements(
+      all_of(step), [](auto v) { return kernels::softplus(v); }, all_of(step));
 
   panel rates = work.take(states, inner);
   rates = a_log->values.transpose();
-  simd::map_elements(
-      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, all_of(rates));
-  simd::selective_scan(step, mixed, rates, b, c, d->vector(), mixed);
+  kernels::map_elements(
+      all_of(rates), [](auto v) { return -kernels::log2_e * xsimd::exp(v); }, all_of(rates));
+  kernels::selective_scan(step, mixed, rates, b, c, d->vector(), mixed);
   for (Eigen::Index t = 0; t < length; ++t)
-    simd::map_elements(
-        klens::row(mixed, t), [](auto y, auto z) { return y * simd::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
+    kernels::map_elements(
+        klens::row(mixed, t), [](auto y, auto z) { return y * kernels::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
 }
 
 double mamba::flops(std::size_t length) const {

@@ -5,7 +5,6 @@
 #include "engine/selective_scan.hpp"
 
 namespace programs {
-namespace simd = klens::detail;
 
 void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const {
   workspace& work = at.work;
@@ -23,29 +22,30 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
 
   panel taps = work.take(conv->values.cols(), mixed_width), mixed = work.take(length, mixed_width);
   taps = conv->values.transpose();
-  simd::causal_conv(projected.middleCols(inner, mixed_width), taps, conv_bias ? conv_bias->vector() : std::span<const float>{},
-                    mixed, [](auto v) { return simd::silu(v); });
+  kernels::causal_conv(projected.middleCols(inner, mixed_width), taps,
+                       conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
+                       [](auto v) { return kernels::silu(v); });
 
   panel step = work.take(length, heads), decay = work.take(length, heads), rates = work.take(1, heads);
-  simd::map_elements(
-      all_of(rates), [](auto v) { return -simd::log2_e * xsimd::exp(v); }, a_log->vector());
+  kernels::map_elements(
+      all_of(rates), [](auto v) { return -kernels::log2_e * xsimd::exp(v); }, a_log->vector());
   for (Eigen::Index t = 0; t < length; ++t) {
-    simd::map_elements(
+    kernels::map_elements(
         klens::row(step, t),
         [this](auto v, auto bias) {
           using batch = decltype(v);
-          return xsimd::min(batch(step_limits[1]), xsimd::max(batch(step_limits[0]), simd::softplus(v + bias)));
+          return xsimd::min(batch(step_limits[1]), xsimd::max(batch(step_limits[0]), kernels::softplus(v + bias)));
         },
         klens::row(projected.rightCols(heads), t), step_bias->vector());
-    simd::map_elements(
-        klens::row(decay, t), [](auto v, auto rate) { return simd::exp2_of(v * rate); }, klens::row(step, t), all_of(rates));
+    kernels::map_elements(
+        klens::row(decay, t), [](auto v, auto rate) { return kernels::exp2_of(v * rate); }, klens::row(step, t), all_of(rates));
   }
 
   auto y = mixed.leftCols(inner);
   const Eigen::Index group_heads = heads / count, group_width = inner / count, states = shared / count;
   for (Eigen::Index g = 0; g < count; ++g) {
     auto channels = mixed.middleCols(g * group_width, group_width);
-    simd::state_space_scan(
+    kernels::state_space_scan(
         decay.middleCols(g * group_heads, group_heads), step.middleCols(g * group_heads, group_heads), channels,
         mixed.middleCols(inner + g * states, states), mixed.middleCols(inner + shared + g * states, states),
         d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), channels);
@@ -53,8 +53,8 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
   for (Eigen::Index t = 0; t < length; ++t) {
     const std::span<float> row = klens::row(y, t);
     const auto apply_gate = [&] {
-      simd::map_elements(
-          row, [](auto v, auto z) { return v * simd::silu(z); }, row, klens::row(gate, t));
+      kernels::map_elements(
+          row, [](auto v, auto z) { return v * kernels::silu(z); }, row, klens::row(gate, t));
     };
     if (!norm_before_gate || norm.weight == nullptr) apply_gate();
     if (norm.weight == nullptr) continue;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
+#include <klens/parallel_for.hpp>
 #include <numeric>
 #include "engine/elementwise.hpp"
 
@@ -158,7 +158,7 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
   const auto length = static_cast<Eigen::Index>(at.length);
   const Eigen::Index before = memory_rows(), rows = before + length;
   const residual_step& step = parts_.steps.at(stage - 1);
-  klens::detail::parallel_for(threads, at.sequences, [&](std::size_t s) {
+  klens::parallel_for(threads, at.sequences, [&](std::size_t s) {
     const workspace_pool::lease work{*pool_};
     const workspace::frame frame{*work};
     const auto sequence = static_cast<Eigen::Index>(s);
@@ -179,7 +179,7 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
 void model::embed(state& at) const {
   at.hidden.resize(static_cast<Eigen::Index>(at.tokens.size()), static_cast<Eigen::Index>(width()));
   for (Eigen::Index r = 0; r < at.hidden.rows(); ++r)
-    klens::detail::map_elements(
+    kernels::map_elements(
         klens::row(at.hidden, r), [scale = parts_.embedding_scale](auto v) { return v * scale; },
         klens::row(parts_.embedding->values, at.tokens[static_cast<std::size_t>(r)]));
   const auto sequences = static_cast<Eigen::Index>(at.sequences), length = static_cast<Eigen::Index>(at.length);
@@ -204,7 +204,7 @@ void model::run(const residual_step& step, klens::matrix_ref<float> hidden, pass
   if (step.after) sum.setZero();
   for (const branch& each : step.branches) {
     if (each.in_scale != 1)
-      klens::detail::map_elements(
+      kernels::map_elements(
           all_of(scaled), [factor = each.in_scale](auto v) { return v * factor; }, all_of(normed));
     const panel& in = each.in_scale != 1 ? scaled : normed;
     if (step.after)
@@ -220,7 +220,7 @@ void model::run(const residual_step& step, klens::matrix_ref<float> hidden, pass
 klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
   const auto length = static_cast<Eigen::Index>(at.length);
   klens::matrix<float> all(at.hidden.rows(), static_cast<Eigen::Index>(vocabulary()));
-  klens::detail::parallel_for(threads, at.sequences, [&](std::size_t s) {
+  klens::parallel_for(threads, at.sequences, [&](std::size_t s) {
     const workspace_pool::lease work{*pool_};
     const workspace::frame frame{*work};
     panel normed = (*work).take(length, at.hidden.cols());
@@ -236,7 +236,7 @@ klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
 klens::matrix<float> model::logits(const state& at, std::span<const std::size_t> rows, std::size_t threads) const {
   constexpr std::size_t tile = 64;  // fixed, so that the number of threads changes nothing
   klens::matrix<float> all(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(vocabulary()));
-  klens::detail::parallel_for(threads, (rows.size() + tile - 1) / tile, [&](std::size_t i) {
+  klens::parallel_for(threads, (rows.size() + tile - 1) / tile, [&](std::size_t i) {
     const workspace_pool::lease work{*pool_};
     const workspace::frame frame{*work};
     const std::span<const std::size_t> some = rows.subspan(i * tile, std::min(tile, rows.size() - i * tile));

@@ -12,16 +12,16 @@ namespace programs {
 /// out = (weight + offset) * in / sqrt(mean(in^2) + epsilon), over one row; without a weight it counts as 1 - offset.
 inline void normalize_row(std::span<const float> in, std::span<const float> weight, double epsilon, std::span<float> out,
                           float offset = 0) {
-  const float square = klens::detail::sum_elements(in, [](auto x) { return x * x; });
+  const float square = kernels::sum_elements(in, [](auto x) { return x * x; });
   const auto factor = static_cast<float>(1 / std::sqrt(static_cast<double>(square) / static_cast<double>(in.size()) + epsilon));
   if (weight.empty())
-    klens::detail::map_elements(
+    kernels::map_elements(
         out, [factor](auto x) { return x * factor; }, in);
   else if (offset != 0)
-    klens::detail::map_elements(
+    kernels::map_elements(
         out, [factor, offset](auto x, auto w) { return x * factor * (w + offset); }, in, weight);
   else
-    klens::detail::map_elements(
+    kernels::map_elements(
         out, [factor](auto x, auto w) { return x * factor * w; }, in, weight);
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <klens/io/detail/safetensors_header.hpp>
 #include <numbers>
 #include "engine/elementwise.hpp"
 

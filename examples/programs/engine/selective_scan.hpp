@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <klens/detail/simd.hpp>
 #include <klens/matrix.hpp>
 #include <span>
 #include <vector>
-#include "engine/elementwise.hpp"
 
-namespace klens::detail {
+#include "elementwise.hpp"
+
+namespace programs::kernels {
 
 /// What one batch of channels brings into a scan, [length x lanes] each: what decays follow from, what enters the state (step
 /// times x), and the output, which begins as the skip connection and to which the states add.
@@ -23,8 +23,8 @@ struct scan_panels {
 /// Runs states first .. first + Count - 1, kept in registers, over the whole length:
 ///   h_n <- decay(t, n) h_n + input(t) b(t, n),   output(t) += sum_n c(t, n) h_n
 template <class Arch, std::size_t Count, class Decay>
-void scan_some_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
-                      Eigen::Index first, const Decay& decay) {
+void scan_some_states(scan_panels<Arch>& panels, const klens::const_matrix_ref<float>& b,
+                      const klens::const_matrix_ref<float>& c, Eigen::Index first, const Decay& decay) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>;
   std::array<wide, Count> h;
@@ -44,7 +44,7 @@ void scan_some_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& 
 
 /// The same for all states, as many at once as there are registers for.
 template <class Arch, std::size_t Most, class Decay>
-void scan_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
+void scan_states(scan_panels<Arch>& panels, const klens::const_matrix_ref<float>& b, const klens::const_matrix_ref<float>& c,
                  const Decay& decay) {
   Eigen::Index first = 0;
   for (; first + static_cast<Eigen::Index>(Most) <= b.cols(); first += Most)
@@ -61,9 +61,9 @@ void scan_states(scan_panels<Arch>& panels, const const_matrix_ref<float>& b, co
 /// Edges      step A must not be positive.
 /// Source     Gu and Dao, arXiv:2312.00752, section 3; zero-order hold for A, Euler for B.
 template <class Arch = best_arch>
-void selective_scan(const const_matrix_ref<float>& step, const const_matrix_ref<float>& x, const const_matrix_ref<float>& rates,
-                    const const_matrix_ref<float>& b, const const_matrix_ref<float>& c, std::span<const float> skip,
-                    matrix_ref<float> out) {
+void selective_scan(const klens::const_matrix_ref<float>& step, const klens::const_matrix_ref<float>& x,
+                    const klens::const_matrix_ref<float>& rates, const klens::const_matrix_ref<float>& b,
+                    const klens::const_matrix_ref<float>& c, std::span<const float> skip, klens::matrix_ref<float> out) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 8 : 4;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());
@@ -97,9 +97,9 @@ void selective_scan(const const_matrix_ref<float>& step, const const_matrix_ref<
 /// Shapes     decay, step [length x heads]; x, out [length x heads * head width]; b, c [length x states]; skip [heads]. out may
 /// be x. Source     Dao and Gu, arXiv:2405.21060, section 3, as a recurrence.
 template <class Arch = best_arch>
-void state_space_scan(const const_matrix_ref<float>& decay, const const_matrix_ref<float>& step,
-                      const const_matrix_ref<float>& x, const const_matrix_ref<float>& b, const const_matrix_ref<float>& c,
-                      std::span<const float> skip, matrix_ref<float> out) {
+void state_space_scan(const klens::const_matrix_ref<float>& decay, const klens::const_matrix_ref<float>& step,
+                      const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& b,
+                      const klens::const_matrix_ref<float>& c, std::span<const float> skip, klens::matrix_ref<float> out) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 16 : 8;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());
@@ -129,4 +129,4 @@ void state_space_scan(const const_matrix_ref<float>& decay, const const_matrix_r
   }
 }
 
-}  // namespace klens::detail
+}  // namespace programs::kernels

@@ -19,20 +19,20 @@ struct short_conv final : part {
   const parameter* conv_bias = nullptr;  ///< [width]; null: none
 
   void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override {
-    namespace simd = klens::detail;
     const workspace::frame frame{at.work};
     const Eigen::Index length = x.rows(), width = x.cols();
     panel all = at.work.take(length, 3 * width), mixed = at.work.take(length, width), out = at.work.take(length, width);
     in_proj(x, all);
     const auto product = [](auto a, auto b) { return a * b; };
     for (Eigen::Index t = 0; t < length; ++t)
-      simd::map_elements(klens::row(mixed, t), product, klens::row(all.leftCols(width), t),
-                         klens::row(all.rightCols(width), t));
+      kernels::map_elements(klens::row(mixed, t), product, klens::row(all.leftCols(width), t),
+                            klens::row(all.rightCols(width), t));
     panel taps = at.work.take(conv->values.cols(), width);
     taps = conv->values.transpose();
-    simd::causal_conv(mixed, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, out, [](auto v) { return v; });
+    kernels::causal_conv(mixed, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, out,
+                         [](auto v) { return v; });
     for (Eigen::Index t = 0; t < length; ++t)
-      simd::map_elements(klens::row(out, t), product, klens::row(out, t), klens::row(all.middleCols(width, width), t));
+      kernels::map_elements(klens::row(out, t), product, klens::row(out, t), klens::row(all.middleCols(width, width), t));
     out_proj.add_to(hidden, out, scale);
   }
   [[nodiscard]] double flops(std::size_t length) const override { return in_proj.flops(length) + out_proj.flops(length); }

@@ -36,7 +36,7 @@ struct hymba_mixer final : part {
     attention_norm(attended, attended);
     mix(x, mixed, work);
     mamba_norm(mixed, mixed);
-    klens::detail::map_elements(
+    kernels::map_elements(
         all_of(mixed), [](auto a, auto b) { return (a + b) * 0.5f; }, all_of(mixed), all_of(attended));
     out_proj.add_to(hidden, mixed, scale);
   }
