@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# mpi_check.sh KLENS KLENS_MPI MPIEXEC MODEL TOKENS: klens-mpi gives the scores of klens, byte for byte, and refuses what takes
-# all sequences together. Run in a folder that may be written to.
+# mpi_check.sh KLENS KLENS_MPI MPIEXEC MODEL TOKENS PADDED_MODEL PADDED_TOKENS: klens-mpi gives the scores of klens, byte for byte,
+# also where padding does not count, and refuses what takes all sequences together. Run in a folder that may be written to.
 set -uo pipefail
 rm -f at.* ./*.json ./*.txt  # of an earlier run
-klens=$1 klens_mpi=$2 mpiexec=$3 model=$4 tokens=$5
+klens=$1 klens_mpi=$2 mpiexec=$3 model=$4 tokens=$5 padded=(rank "$6" --tokens "$7" --schemes int4-channel)
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none  # containers forbid it, and Open MPI says so on stderr
 
@@ -20,6 +20,11 @@ for processes in 1 3; do
   grep -q '^untouched model: ' report.txt || fail "there is no report"
   (($(grep -c '^untouched model: ' report.txt) == 1)) || fail "the report stands there more than once"
 done
+
+"$klens" "${padded[@]}" --output whole-padded.json >/dev/null || fail "klens rank with padding failed"
+"$mpiexec" -n 3 "$klens_mpi" "${padded[@]}" --output shared-padded.json >report.txt || fail "klens-mpi with padding failed"
+diff <(essence whole-padded.json) <(essence shared-padded.json) || fail "3 processes give other scores of padded tokens"
+grep -q 'of them padding (66 positions)' report.txt || fail "the report does not say how many positions count"
 
 refused() {
   local why=$1

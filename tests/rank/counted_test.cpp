@@ -67,6 +67,21 @@ TEST_CASE("counted: positions that do not count enter neither KL nor perplexity"
   CHECK(found.candidates[0].metrics[found.index_of("delta_ce")].by_sequence[0].weight == 4);
 }
 
+TEST_CASE("a token of -1 is read and not asked for: its position counts, perplexity passes it over") {
+  toy_model model;
+  auto layers = model.layers();
+  klens::rank_options options = options_for(model);
+  options.tokens[7] = -1;
+  const klens::scores found = klens::rank_layers(layers, model, {"int4-channel"}, options);
+  CHECK(found.positions == 30);
+  CHECK(found.reference.nll_by_sequence[1].weight == 3);
+  CHECK(found.candidates[0].metrics[found.index_of("delta_ce")].by_sequence[1].weight == 3);
+  CHECK(found.candidates[0].metrics[found.index_of("kl")].by_sequence[1].weight == 5);
+  options.tokens[7] = -2;
+  CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, {"int4-channel"}, options),
+                       doctest::Contains("token -2 at 7 is outside the vocabulary"), klens::scan_error);
+}
+
 TEST_CASE("counted: every position is what no mask is, and batches and strengths change no bit") {
   toy_model model;
   auto layers = model.layers();

@@ -206,10 +206,10 @@ void plan(const plan_arguments& arguments) {
                     own.kl.positions(), own.kl_error(),   own.perplexity_error(measured[0]),
                     own.top1_error()};
 
-  std::printf("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %zu sequences of %zu tokens\n\n",
+  std::printf("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %s (%zu positions)\n\n",
               arguments.allocator.c_str(), found.layers.size(), arguments.metric.c_str(),
               static_cast<unsigned long long>(found.bytes), static_cast<unsigned long long>(found.budget_bytes),
-              inputs.held_out.sequences, inputs.held_out.length);
+              size_text(inputs.held_out).c_str(), own.kl.positions());
   print_table(listed, measured, static_cast<double>(klens::weights_of(made.units)));
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];

@@ -12,6 +12,7 @@
 
 #include "fingerprint.hpp"
 #include "load_model.hpp"
+#include "model_limits.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
 
@@ -59,15 +60,13 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
 token_set read_held_out(const token_choice& choice, std::size_t vocabulary, const klens::scores_file& scored) {
   token_set tokens = read_tokens(choice, vocabulary, 256, 64);
   expect_next_tokens(tokens);
-  expect_no_masks(tokens, "plan");
   const auto refuse = [&](const std::string& what) {
     throw klens::file_error{choice.file.string() + ": " + what +
                             " were used for scoring; measure on others (--first, --sequences or another file)"};
   };
   if (tokens.fingerprint() == scored.origin.tokens_fingerprint) refuse("these tokens");
   if (const auto at = find_overlap(scored.origin.sketch, tokens.without_padding()))
-    refuse("the tokens of sequence " + std::to_string(*at / tokens.length) + " from its " +
-           std::to_string(*at % tokens.length) + ". on");
+    refuse("its tokens from input_ids[" + std::to_string(tokens.place_in_file(*at)) + "] on");
   return tokens;
 }
 
@@ -79,7 +78,9 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
       layers{layers_as_scored(loaded, scored.result)},
       schemes{scored.result.schemes()},
       held_out{read_held_out(run.tokens, loaded.vocabulary(), scored)},
-      run_{run} {}
+      run_{run} {
+  remark_on_length(run.model, held_out);
+}
 
 std::string plan_inputs::untouched(const plan_rules& rules) const {
   std::vector<klens::name_pattern> excluded;

@@ -18,6 +18,7 @@
 #include "plan_versions.hpp"
 #include "report/page.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 
 namespace programs {
 namespace {
@@ -121,7 +122,8 @@ nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<klens
           {"tokens",
            {{"file", arguments.run.tokens.file.string()},
             {"sequences", inputs.held_out.sequences},
-            {"length", inputs.held_out.length}}},
+            {"length", inputs.held_out.length},
+            {"positions", measured[0].kl.positions()}}},
           {"perplexity", number(measured[0].perplexity())},
           {"unknown", unknown},
           {"points", points}};
@@ -135,10 +137,10 @@ class sweep_report {
   [[nodiscard]] std::string html(const plan_inputs& inputs, const sweep_arguments& arguments) const {
     report_page page{"Size against quality: " + arguments.run.model.filename().string()};
     page.add_paragraph(
-        text("Measured on %zu held-out sequences of %zu tokens; the untouched model has a perplexity of %.4f. A "
-             "ring marks the Pareto front: no other plan here is as small and loses less. Uniform: every layer "
-             "under one scheme.",
-             inputs.held_out.sequences, inputs.held_out.length, (*measured_)[0].perplexity()));
+        "Held out: " + size_text(inputs.held_out) +
+        text(" (%zu positions); the untouched model has a perplexity of %.4f. A ring marks the Pareto front: no other plan "
+             "here is as small and loses less. Uniform: every layer under one scheme.",
+             (*measured_)[0].kl.positions(), (*measured_)[0].perplexity()));
     for (const std::string& allocator : arguments.allocators) {
       page.add_heading("Allocator: " + allocator);
       std::vector<plot_series> by_kl, by_perplexity;
@@ -211,8 +213,8 @@ void sweep(const sweep_arguments& arguments) {
   swept_curve curve = plan_all(inputs, arguments);
   const std::vector<klens::measured_version> measured = inputs.measure(curve.versions);
   mark_front(curve.points, measured);
-  std::printf("%zu points, %zu different plans, measured on %zu sequences of %zu tokens; on the Pareto front:\n\n",
-              curve.points.size(), curve.versions.size(), inputs.held_out.sequences, inputs.held_out.length);
+  std::printf("%zu points, %zu different plans, measured on %s (%zu positions); on the Pareto front:\n\n", curve.points.size(),
+              curve.versions.size(), size_text(inputs.held_out).c_str(), measured[0].kl.positions());
 
   std::vector<const swept_point*> front;
   for (const swept_point& each : curve.points)

@@ -22,10 +22,9 @@ token_set held_out_tokens(const validate_arguments& arguments, const rank_scan& 
   choice.length = scan.tokens().length;
   token_set tokens = read_tokens(choice, scan.loaded().vocabulary(), scan.tokens().length);
   expect_next_tokens(tokens);
-  expect_no_masks(tokens, "validate");
   if (const auto shared = shared_run(scan.tokens(), tokens))
-    throw klens::file_error{choice.file.string() + ": its text from token " + std::to_string(*shared) +
-                            " of those chosen on is also calibration text; hold other text out (--held-out-first)"};
+    throw klens::file_error{choice.file.string() + ": its text from input_ids[" + std::to_string(*shared) +
+                            "] on is also calibration text; hold other text out (--held-out-first)"};
   if (scan.tokens().sequences < 2 || tokens.sequences < 2)
     throw klens::argument_error{"intervals come from the spread between sequences: use at least 2 of each token file"};
   return tokens;

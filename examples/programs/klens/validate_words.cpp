@@ -77,7 +77,7 @@ std::vector<std::string> need_texts(const study& all, const token_need& need, co
 std::string headline(const study& all, const study_origin& origin) {
   const double nll = origin.measured->reference.nll();
   return text(
-      "%zu candidates; metrics on %zu calibration sequences (%zu tokens), perplexity on %zu held-out ones (%zu tokens), "
+      "%zu candidates; metrics on %zu calibration sequences (%zu positions), perplexity on %zu held-out ones (%zu positions), "
       "%.4f for the untouched model",
       all.candidates.size(), origin.calibrated->sequences, origin.calibrated->positions, origin.measured->sequences,
       origin.measured->positions, std::exp(nll));

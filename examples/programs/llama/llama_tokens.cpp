@@ -25,7 +25,7 @@ programs::token_set read_tokens(const programs::token_choice& choice, const llam
   if (choice.file.empty() == of_llama.text.empty()) throw klens::argument_error{"give one of --file and --tokens"};
   if (of_llama.text.empty()) {
     programs::token_set tokens = programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
-    programs::expect_no_masks(tokens, "klens-llama");
+    programs::expect_next_tokens(tokens);
     return tokens;
   }
 

@@ -18,6 +18,7 @@
 #include "plan_remarks.hpp"
 #include "quantized_file.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 #include "token_sketch.hpp"
 
 namespace llama_adapter {
@@ -74,15 +75,21 @@ std::vector<klens::measured_version> measure(const std::vector<version>& version
   std::vector<klens::model_version> schemes;
   for (const version& each : versions) schemes.push_back(schemes_of(each.types, layers, file));
   const auto forward = [&](std::size_t batch) { return model.logits(tokens.batch(batch, per_batch), tokens.length); };
-  return klens::measure_versions(
-      forward, layers, schemes,
-      {.batches = (tokens.sequences + per_batch - 1) / per_batch, .sequence_length = tokens.length, .threads = run.threads});
+  return klens::measure_versions(forward, layers, schemes,
+                                 {.batches = (tokens.sequences + per_batch - 1) / per_batch,
+                                  .sequence_length = tokens.length,
+                                  .counted = tokens.counted(),
+                                  .threads = run.threads});
 }
 
 programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
   programs::token_set tokens = read_tokens(arguments.run.tokens, arguments.of_llama, model);
   if (tokens.length < 4) throw klens::argument_error{"--context: wants at least 4 tokens"};
-  if (programs::find_overlap(scored.origin.sketch, tokens.tokens))
+  if (arguments.verify && !tokens.roles.empty())
+    throw klens::argument_error{
+        "--verify: llama-perplexity would count padding and labels of -100; give held-out tokens without attention_mask and "
+        "labels, or leave --verify away"};
+  if (programs::find_overlap(scored.origin.sketch, tokens.without_padding()))
     throw klens::argument_error{
         "the held-out tokens overlap with those that were scored; choose others (--first or another file)"};
   return tokens;
@@ -144,6 +151,8 @@ void plan(const plan_arguments& arguments) {
     lines.add(cells);
   }
   lines.print(stdout);
+  if (has_tokens)
+    std::printf("held out: %s (%zu positions)\n", programs::size_text(held_out).c_str(), measured[0].kl.positions());
   std::map<std::string, std::size_t> counts;
   for (const auto& [name, type] : types) ++counts[ggml_format::name_of(type)];
   std::printf("tensors:");

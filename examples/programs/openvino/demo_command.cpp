@@ -65,8 +65,8 @@ void expect_usable(const demo_arguments& arguments) {
     return programs::read_tokens(choice, ir.vocabulary, 0, most);
   };
   if (const auto shared = programs::shared_run(tokens(arguments.calibration, 16), tokens(arguments.held_out, 64)))
-    throw klens::file_error{arguments.held_out.file.string() + ": its text from token " + std::to_string(*shared) +
-                            " of those chosen on is also calibration text; hold other text out (--held-out-first)"};
+    throw klens::file_error{arguments.held_out.file.string() + ": its text from input_ids[" + std::to_string(*shared) +
+                            "] on is also calibration text; hold other text out (--held-out-first)"};
 }
 
 bool demo(demo_arguments arguments) {

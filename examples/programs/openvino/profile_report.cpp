@@ -7,6 +7,7 @@
 #include "profile_study.hpp"
 #include "report/page.hpp"
 #include "terminal.hpp"
+#include "token_file.hpp"
 
 namespace openvino_adapter {
 namespace {
@@ -56,9 +57,10 @@ std::vector<std::string> notes_on(const profile_study& study) {
         break;
       }
   if (request.held_out)
-    notes.push_back(text("kl: nats/token to %s, on the CPU in float32 without quantized activations, %zu held-out sequences of "
-                         "%zu tokens.",
-                         study.profiles.front().subject.name.c_str(), study.held_out.sequences, study.held_out.length) +
+    notes.push_back(text("kl: nats/token to %s, on the CPU in float32 without quantized activations, %s held out (%zu "
+                         "positions).",
+                         study.profiles.front().subject.name.c_str(), programs::size_text(study.held_out).c_str(),
+                         study.held_out.positions()) +
                     (request.trained ? " +-: standard error of the perplexity's difference to that model's."
                                      : " The weights are random: perplexity would mean nothing."));
   return notes;
@@ -122,8 +124,10 @@ std::string profile_json(const profile_study& study) {
                 {"threads", request.threads},
                 {"runs", request.runs}};
   if (request.held_out)
-    document["tokens"] = {
-        {"file", request.held_out->file.string()}, {"sequences", study.held_out.sequences}, {"length", study.held_out.length}};
+    document["tokens"] = {{"file", request.held_out->file.string()},
+                          {"sequences", study.held_out.sequences},
+                          {"length", study.held_out.length},
+                          {"positions", study.held_out.positions()}};
   document["models"] = models;
   return klens::json_text(document);
 }

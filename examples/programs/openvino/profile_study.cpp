@@ -47,7 +47,7 @@ programs::token_set held_out_tokens(const checked_ir& first, const profile_reque
   choice.length = request.length;
   if (request.length < 2) throw klens::argument_error{"--length 1: no token has a next one to predict; leave --tokens away"};
   programs::token_set tokens = programs::read_tokens(choice, first.vocabulary, 0, 64);
-  programs::expect_no_masks(tokens, "profile");
+  programs::expect_next_tokens(tokens);
   return tokens;
 }
 
@@ -61,14 +61,15 @@ void measure_quality(profile_study& study) {
   std::vector<klens::measured_version> measured(sessions.size());
   const std::size_t at_once = 2 * request.threads;
   programs::progress_line line;
-  for (std::size_t batch = 0; batch * at_once < tokens.sequences; ++batch) {
-    const auto some = tokens.batch(batch, at_once);
-    const klens::matrix<float> reference = sessions[0].logits(some, tokens.length);
+  for (std::size_t first = 0; first < tokens.sequences; first += at_once) {
+    const programs::token_set some = tokens.part(first, std::min(at_once, tokens.sequences - first));
+    const std::vector<std::int32_t> targets = some.targets();
+    const klens::matrix<float> reference = sessions[0].logits(some.tokens, some.length);
     for (std::size_t m = 0; m < sessions.size(); ++m) {
-      line.show(programs::text("measuring: sequence %zu/%zu, model %zu/%zu", batch * at_once + 1, tokens.sequences, m + 1,
-                               sessions.size()));
-      measured[m].add(reference, m == 0 ? reference : sessions[m].logits(some, tokens.length),
-                      {tokens.length, some, request.threads});
+      line.show(
+          programs::text("measuring: sequence %zu/%zu, model %zu/%zu", first + 1, tokens.sequences, m + 1, sessions.size()));
+      measured[m].add(reference, m == 0 ? reference : sessions[m].logits(some.tokens, some.length),
+                      {.length = some.length, .tokens = targets, .counted = some.counted(), .threads = request.threads});
     }
   }
   for (std::size_t p = 0; p < study.profiles.size(); ++p) study.profiles[p].quality = measured[p % sessions.size()];

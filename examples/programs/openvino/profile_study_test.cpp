@@ -28,7 +28,8 @@ profile_study small_study(bool trained) {
     each.start = {0.5, 0.25, 7'000'000};
     for (int i = 1; i <= 10; ++i) each.seconds.push_back(0.001 * i);
     each.quality.emplace();
-    each.quality->add(two_rows(0), two_rows(static_cast<float>(study.profiles.size() - 1)), study.held_out.tokens, 2, 1);
+    each.quality->add(two_rows(0), two_rows(static_cast<float>(study.profiles.size() - 1)),
+                      {.length = 2, .tokens = study.held_out.tokens});
   }
   return study;
 }

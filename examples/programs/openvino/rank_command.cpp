@@ -1,10 +1,9 @@
+#include <algorithm>
 #include <cstdio>
-#include <klens/metric/measure.hpp>
-#include <klens/metric/metrics.hpp>
+#include <klens/plan/measure.hpp>
 #include <klens/rank/rank_layers.hpp>
 
 #include "command_parts.hpp"
-#include "counted_rows.hpp"
 #include "ir_model.hpp"
 #include "openvino_commands.hpp"
 #include "scan_request.hpp"
@@ -12,18 +11,15 @@
 namespace openvino_adapter {
 namespace {
 
-void print_damage_of_device(ir_model& model, const programs::token_set& tokens, std::size_t per_batch) {
-  klens::totals<klens::kl> total{klens::kl{}};
-  for (std::size_t batch = 0; batch * per_batch < tokens.sequences; ++batch) {
-    const auto some = tokens.batch(batch, per_batch);
-    const std::size_t first = batch * per_batch * tokens.length;
-    const auto counted = [&](klens::matrix<float> all) { return programs::counted_rows(std::move(all), tokens, first); };
-    total.merge(std::get<0>(klens::measure(counted(model.logits(some, tokens.length)),
-                                           counted(model.by_default().logits(some, tokens.length)), {.first_position = first},
-                                           klens::kl{})));
+void print_damage_of_device(ir_model& model, const programs::token_set& tokens, std::size_t per_batch, std::size_t threads) {
+  klens::measured_version device;
+  for (std::size_t first = 0; first < tokens.sequences; first += per_batch) {
+    const programs::token_set some = tokens.part(first, std::min(per_batch, tokens.sequences - first));
+    device.add(model.logits(some.tokens, some.length), model.by_default().logits(some.tokens, some.length),
+               {.length = some.length, .counted = some.counted(), .threads = threads});
   }
-  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", total.mean(), tokens.positions(),
-              model.by_default().settings().c_str());
+  std::printf("what the device itself adds: kl %.3g nats/token over %zu positions (%s)\n", device.kl.mean(),
+              device.kl.positions(), model.by_default().settings().c_str());
 }
 
 }  // namespace
@@ -45,7 +41,7 @@ bool rank(const programs::rank_arguments& arguments) {
   };
   const klens::scores scores = request.run(subject, subject.tokens, measure, {.checkpoint = arguments.checkpoint});
   request.report(subject, scores);
-  if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch);
+  if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch, arguments.run.threads);
   return scores.complete;
 }
 

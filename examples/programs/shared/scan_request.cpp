@@ -113,7 +113,6 @@ std::size_t scan_request::sequences_per_batch() const {
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
-  expect_no_masks(all, "rank");
   return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, arguments_.seed);
 }
 
@@ -142,6 +141,7 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
   options.batches = (part.sequences + per_batch - 1) / per_batch;
   options.sequence_length = part.length;
   options.tokens = part.targets();
+  options.counted = part.counted();
   options.positions = arguments_.positions;
   options.seed = arguments_.seed;
   options.threads = arguments_.run.threads;
@@ -196,7 +196,8 @@ klens::scores scan_request::run_both_ways(const measurement& measure, klens::ran
 void scan_request::report(const scan_subject& subject, const klens::scores& scores) const {
   std::printf("%s: %zu layers, %zu candidates on %s (%zu positions)\n", subject.title.c_str(), subject.layers.size(),
               scores.candidates.size(), size_text(subject.tokens).c_str(), scores.positions);
-  std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", scores.reference.nll(), std::exp(scores.reference.nll()));
+  if (const double nll = scores.reference.nll(); !std::isnan(nll))
+    std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", nll, std::exp(nll));
   for (std::size_t m = 0; m < scores.noise.size(); ++m)
     if (scores.metrics[m].name == arguments_.sort)
       std::printf("noise floor: %.2g %s from rounding alone; scores no better than that mean nothing\n", scores.noise[m].mean,

@@ -43,6 +43,7 @@ class token_file {
   [[nodiscard]] token_set sequence(std::size_t first, std::size_t length, std::size_t vocabulary) const {
     token_set one{{}, 1, length};
     const auto [begin, end] = without_padding(first, length);
+    one.in_file.push_back(begin);
     for (std::size_t at = begin; at < end; ++at) {
       if (input_ids[at] < 0 || static_cast<std::uint64_t>(input_ids[at]) >= vocabulary)
         refuse("input_ids[" + std::to_string(at) + "] is " + std::to_string(input_ids[at]) +
@@ -162,12 +163,6 @@ void expect_next_tokens(const token_set& tokens) {
   for (std::size_t at = 0; at < tokens.tokens.size(); ++at)
     if (tokens.has_next(at)) return;
   throw klens::argument_error{"attention_mask and labels leave no token to predict; perplexity needs one"};
-}
-
-void expect_no_masks(const token_set& tokens, const char* command) {
-  if (!tokens.roles.empty())
-    throw klens::argument_error{std::string{"attention_mask and labels: "} + command +
-                                " does not honour them and would count padding; give it tokens without"};
 }
 
 std::string size_text(const token_set& tokens) {

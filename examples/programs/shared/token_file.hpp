@@ -25,10 +25,6 @@ namespace programs {
 /// Throws klens::argument_error where no token is there to be predicted: perplexity would be no number.
 void expect_next_tokens(const token_set& tokens);
 
-/// Throws klens::argument_error, "attention_mask and labels: ...", for tokens that are not all text: of commands that do not honour
-/// masks yet.
-void expect_no_masks(const token_set& tokens, const char* command);
-
 /// "4 sequences of 32 tokens, 62 of them padding": for reports.
 [[nodiscard]] std::string size_text(const token_set& tokens);
 

@@ -37,7 +37,8 @@ struct token_set {
   std::vector<std::int32_t> tokens;
   std::size_t sequences = 0;
   std::size_t length = 0;
-  std::vector<token_role> roles = {};  ///< one a token; empty: all are text
+  std::vector<token_role> roles = {};     ///< one a token; empty: all are text
+  std::vector<std::size_t> in_file = {};  ///< of each sequence's first token: which token of the file it is
 
   [[nodiscard]] token_role role(std::size_t token) const noexcept { return roles.empty() ? token_role::text : roles[token]; }
   /// Whether the next token of its sequence is one that the model is asked to predict.
@@ -74,6 +75,12 @@ struct token_set {
       if (role(at) != token_role::padding) read.push_back(tokens[at]);
     return read;
   }
+  /// Where one of those stands in the file, whose padding counts: for messages.
+  [[nodiscard]] std::size_t place_in_file(std::size_t without_padding) const {
+    std::size_t at = 0;
+    while (role(at) == token_role::padding || without_padding-- > 0) ++at;
+    return in_file.empty() ? at : in_file[at / length] + at % length;
+  }
 
   /// Those of one batch; the last one may have fewer sequences.
   [[nodiscard]] std::span<const std::int32_t> batch(std::size_t index, std::size_t sequences_per_batch) const {
@@ -95,6 +102,7 @@ struct token_set {
       }
     }
     ++sequences;
+    if (!from.in_file.empty()) in_file.push_back(from.in_file[first / from.length] + first % from.length);
   }
 
   /// Sequences first .. first + count.
@@ -125,8 +133,8 @@ struct token_set {
   return windows;
 }
 
-/// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in `second` that `first` holds as well,
-/// padding apart: the same text in both, whatever the files are called and however they are cut into sequences.
+/// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in the file of `second` that `first` holds
+/// as well, padding apart: the same text in both, whatever the files are called and however they are cut into sequences.
 [[nodiscard]] inline std::optional<std::size_t> shared_run(const token_set& first, const token_set& second,
                                                            std::size_t length = 64) {
   const std::vector<std::int32_t> one = first.without_padding(), other = second.without_padding();
@@ -137,7 +145,7 @@ struct token_set {
   std::unordered_set<std::string_view> known;
   for (std::size_t at = 0; at + length <= one.size(); ++at) known.insert(run(one, at));
   for (std::size_t at = 0; at + length <= other.size(); ++at)
-    if (known.contains(run(other, at))) return at;
+    if (known.contains(run(other, at))) return second.place_in_file(at);
   return std::nullopt;
 }
 

@@ -91,7 +91,8 @@ struct rank_options {
   std::size_t batches = 1;          ///< strengths 2 and 3: how many batches the forward has
   std::size_t sequence_length = 0;  ///< positions in a sequence; 0: every batch is one sequence
   std::vector<std::int32_t>
-      tokens;                 ///< of all batches in order, a token a position; may be empty: then no delta_ce, no perplexity
+      tokens;  ///< of all batches in order, a token a position, -1 for one that the model is not asked to predict;
+               ///< may be empty: then no delta_ce, no perplexity
   std::vector<bool> counted;  ///< which positions count, an entry a token (false: padding, a label of -100); empty: all count.
                               ///< One that does not count enters no metric, and no perplexity as a next token either
   std::size_t positions = 0;  ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens

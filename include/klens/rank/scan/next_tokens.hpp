@@ -12,8 +12,8 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// Gives a batch's reference the token after each measured position: none at the end of a sequence, and none where that token's
-/// own position does not count. Returns by sequence the sum of -ln P(next token), and how many.
+/// Gives a batch's reference the token after each measured position: none at the end of a sequence, none where that token's own
+/// position does not count, and none where it is -1. Returns by sequence the sum of -ln P(next token), and how many.
 ///   options.tokens are those of the whole calibration set; the batch begins at `first_row`
 /// Throws shape_error where they are fewer than the positions, argument_error for a token outside the vocabulary.
 [[nodiscard]] inline std::vector<contribution> take_next_tokens(batch_reference& reference, const rank_options& options,
@@ -29,6 +29,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
     reference.next.push_back(-1);
     if ((here + 1) % reference.length == 0 || !position_counts(options, first_row + here + 1)) continue;
     const std::int32_t token = tokens[first_row + here + 1];
+    if (token == -1) continue;
     if (token < 0 || token >= reference.logits.cols())
       throw argument_error{"token " + std::to_string(token) + " at " + std::to_string(first_row + here + 1) +
                            " is outside the vocabulary of " + std::to_string(reference.logits.cols())};
