@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/quant/round_trip.hpp>
@@ -94,7 +95,7 @@ inline void expect_finite_weights(const layer& each) {
   if (bad == end) return;
   const auto at = bad - weights.data();
   throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " +
-                      std::to_string(at % weights.cols()) + "] is " + std::to_string(*bad) +
+                      std::to_string(at % weights.cols()) + "] is " + number_text(static_cast<double>(*bad)) +
                       "; a layer with such a weight cannot be quantized: repair the model"};
 }
 

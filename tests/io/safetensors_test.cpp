@@ -241,3 +241,14 @@ TEST_CASE("safetensors: a header costs memory in proportion to its own length") 
     CHECK(bytes_asked < 20 * header.size());
   }
 }
+
+TEST_CASE("safetensors: names that are no UTF-8 are refused when they are written, by an error of klens") {
+  const temporary_folder folder;
+  const std::vector<float> one{1};
+  const std::vector<klens::stored_tensor> latin{klens::as_tensor<float>("caf\xe9", {1}, one)};
+  const std::vector<klens::stored_tensor> plain{klens::as_tensor<float>("w", {1}, one)};
+  CHECK_THROWS_WITH_AS(klens::write_safetensors(folder / "a", latin), doctest::Contains("a name is no UTF-8"),
+                       klens::argument_error);
+  CHECK_THROWS_AS(klens::write_safetensors(folder / "a", plain, {{"from", "caf\xe9"}}), klens::argument_error);
+  CHECK(!std::filesystem::exists(folder / "a"));
+}

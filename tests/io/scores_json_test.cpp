@@ -19,8 +19,11 @@ klens::scores_file example() {
   file.origin.sketch = {0, (std::uint64_t{1} << 53) - 1};
   klens::scores& all = file.result;
   all.metrics = {{"kl", "nats/token", true}, {"sqnr", "dB", false}, {"delta_ce", "nats/token", true}};
+  all.metrics[0].damage = klens::damage_scale::mean;
+  all.metrics[1].damage = klens::damage_scale::noise_over_signal_db;
   all.sequences = 2;
   all.positions = 512;
+  all.tokens = 600;
   all.complete = true;
   all.cost = {70.277213352685106, 12.5};
   all.reference.nll_by_sequence = {{1.0 / 3, 255}, {std::nextafter(2.0, 3.0), 255}};
@@ -47,7 +50,11 @@ klens::scores_file example() {
   one.metrics[1].low = -std::numeric_limits<double>::infinity();
   one.metrics[2].mean = -0.0;
   one.metrics[2].by_sequence = {{0, 0}, {0, 0}};
-  all.candidates = {one};
+  klens::layer_score failed = one;
+  failed.layer = "lm_head.weight";
+  failed.result = klens::outcome::failed;
+  failed.reason = "batch 0: a scale of 70000 is beyond fp16";
+  all.candidates = {one, failed};
   all.quantized = {{"int4-channel", one.metrics}};
   all.noise = one.metrics;
   all.noise[0].mean = 1e-17;

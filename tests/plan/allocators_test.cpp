@@ -138,6 +138,8 @@ TEST_CASE("allocators: what makes no sense is refused by each") {
     CHECK_THROWS_WITH_AS((void)klens::share{}(units, 6), message, klens::argument_error);
   }
   CHECK_THROWS_WITH_AS((void)klens::allocation_of(units, {}), "allocation: 0 choices for 1 units", klens::shape_error);
+  CHECK_THROWS_WITH_AS((void)klens::allocation_of(units, {1}), "allocation: choice 1 of unit 0, which has 1",
+                       klens::argument_error);
 }
 
 // A trained hybrid's single-layer KLs (tests/data), each layer in int4, int8 or fp16.

@@ -220,3 +220,11 @@ TEST_CASE("measure_versions: weights are back when the forward throws, and shape
   CHECK_THROWS_AS((void)klens::measure_versions(whole, layers, versions, {.tokens = outside}), klens::argument_error);
   CHECK(model.first == first);
 }
+
+TEST_CASE("version_of: choices that a unit has not are refused") {
+  const std::vector<klens::plan_unit> units{{{"head.weight"}, 8, {{{"int4-channel"}, 4, 1}, {{"fp16"}, 16, 0}}}};
+  const std::vector<std::size_t> second{1}, third{2}, none{};
+  CHECK(klens::version_of(units, second) == model_version{{"head.weight", "fp16"}});
+  CHECK_THROWS_AS((void)klens::version_of(units, third), klens::argument_error);
+  CHECK_THROWS_AS((void)klens::version_of(units, none), klens::shape_error);
+}

@@ -172,6 +172,23 @@ TEST_CASE("klens plan: no allocator beats the exact one by prediction, and each 
   CHECK(scheme_of(planned("--budget 5.5bpw --metric random --seed 2"), "lm_head.weight") != "none");
 }
 
+TEST_CASE("klens plan: by the SQNR of the weights, the sum over layers is that of noise over signal") {
+  const auto noise_of = [](const klens::plan& plan) {
+    double sum = 0;
+    for (const klens::layer_scheme& each : plan.layers) {
+      const klens::layer_score* const scored = scores().find(each.layer, each.scheme);
+      if (scored) sum += std::pow(10.0, -scored->weight_sqnr_db / 10);  // in fp16 nothing is lost
+    }
+    return sum;
+  };
+  const klens::plan plan = planned("--budget 5.5bpw --metric weight_sqnr");
+  const double predicted = plan.predicted.at("weight_sqnr");
+  CHECK(predicted > 0);
+  CHECK(std::abs(noise_of(plan) - predicted) <= 1e-12 * predicted);
+  for (const char* other : {"--budget 5.5bpw", "--budget 5.5bpw --metric size", "--budget 100% --pin '.=int4-g32'"})
+    CHECK(noise_of(planned(other)) > predicted);  // no plan of that size has less of it, this one apart
+}
+
 TEST_CASE("klens plan: layers that belong together share a scheme, and rules change that") {
   const std::string attention = "model.layers.2.self_attn.";
   const auto shares = [](const klens::plan& plan, const std::vector<std::string>& layers) {

@@ -145,6 +145,42 @@ TEST_CASE("stages and costs that make no sense are refused at the door") {
                        doctest::Contains("its stage is 4"), klens::argument_error);
 }
 
+TEST_CASE("a confidence that is no share is refused at the door") {
+  toy_model model;
+  auto layers = model.layers();
+  klens::rank_options options = options_for(model);
+  options.stop = klens::order{0.9};
+  for (const double confidence : {95.0, 1.0, 0.0, -0.5, std::nan("")}) {
+    options.confidence = confidence;
+    CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, "int4-channel", options),
+                         doctest::Contains("it lies between 0 and 1"), klens::argument_error);
+  }
+  options.confidence = 95;
+  CHECK_THROWS_WITH((void)klens::rank_layers(layers, model, "int4-channel", options),
+                    "options.confidence is 95; it lies between 0 and 1");
+}
+
+TEST_CASE("options.reference: other shapes than the forward's are refused, whatever its strength") {
+  const auto refused = [](auto model, const klens::matrix<float>& reference, const char* why) {
+    auto layers = model.layers();
+    klens::rank_options options = options_for(model);
+    options.reference = [&](std::size_t) { return reference; };
+    CAPTURE(why);
+    CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, "int4-channel", options), doctest::Contains(why),
+                         klens::scan_error);
+  };
+  const auto both = [&](Eigen::Index rows, Eigen::Index columns, const char* why, const char* why_positioned) {
+    refused(toy_model{}, klens::matrix<float>::Ones(rows, columns), why);
+    refused(positioned_toy_model{}, klens::matrix<float>::Ones(rows, columns), why_positioned);
+  };
+  both(0, 0, "gave 0 positions", "gave 0 positions");
+  both(7, 19, "gave 7 positions", "gave 7 positions");
+  both(5, 19, "the forward gave 10x19 logits for a batch of 5 positions",
+       "options.reference gave 5 positions for a batch of 10");
+  both(15, 19, "10x19 logits for a batch of 15", "options.reference gave 15 positions for a batch of 10");
+  both(10, 18, "18", "18");
+}
+
 TEST_CASE("a residual stream of another number of positions than the logits is refused") {
   wrong_residual model;
   auto layers = model.layers();

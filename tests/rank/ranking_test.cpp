@@ -67,3 +67,19 @@ TEST_CASE("ranking: another scheme has nobody") {
   CHECK(klens::ranking_of(all, "kl", "int8-channel").places.empty());
   CHECK_THROWS_AS((void)klens::ranking_of(all, "sqnr", "int4-channel"), klens::argument_error);
 }
+
+TEST_CASE("ranking: a confidence in percent is refused, also where nobody has a place") {
+  const klens::scores all = example();
+  for (const char* scheme : {"int4-channel", "int8-channel"})
+    CHECK_THROWS_WITH_AS((void)klens::ranking_of(all, "kl", scheme, {.confidence = 95}),
+                         doctest::Contains("a confidence of 95: it lies between 0 and 1"), klens::argument_error);
+}
+
+TEST_CASE("ranking: a mean that is NaN has no place and moves no other") {
+  klens::scores all = example();
+  all.candidates[0].metrics[0].mean = std::nan("");
+  const klens::ranking found = klens::ranking_of(all, "kl", "int4-channel");
+  REQUIRE(found.places.size() == 3);
+  CHECK(found.places[0].candidate->layer == "b");
+  CHECK(found.places[1].candidate->layer == "c");
+}

@@ -38,6 +38,29 @@ std::string order_by(const klens::scores& all, const char* metric) {
   return names;
 }
 
+// Whether a member of an expiring T may be called; what points into it would be gone.
+template <class T>
+concept finds = requires(T all) {
+  static_cast<T>(all).find("a", "b");
+};
+template <class T>
+concept ranks = requires(T all) {
+  static_cast<T>(all).ranked("kl");
+};
+static_assert(finds<klens::scores&> && finds<const klens::scores&> && ranks<klens::scores&> && ranks<const klens::scores&>);
+static_assert(!finds<klens::scores&&> && !finds<const klens::scores&&> && !ranks<klens::scores&&> &&
+              !ranks<const klens::scores&&>);
+
+// A user's metric of which lower is worse, with or without a word on how that is damage.
+struct agreement {
+  static constexpr std::string_view name = "agreement", unit = "share";
+  static constexpr bool higher_is_worse = false;
+  double operator()(const klens::position&) const { return 1; }
+};
+struct said_agreement : agreement {
+  static constexpr klens::damage_scale damage = klens::damage_scale::one_minus_mean;
+};
+
 }  // namespace
 
 TEST_CASE("scores: worst first in the metric's own direction, ties in scan order, what says nothing last") {
@@ -49,6 +72,23 @@ TEST_CASE("scores: infinite damage ranks first") {
   klens::scores all = example();
   all.candidates[4].metrics[0].mean = std::numeric_limits<double>::infinity();
   CHECK(order_by(all, "kl").starts_with("c b a"));
+}
+
+TEST_CASE("scores: a mean that is NaN comes last and leaves the order of the others alone") {
+  for (std::size_t bad = 0; bad < 6; ++bad)
+    for (const double mean : {std::nan(""), -std::nan("")}) {
+      klens::scores all;
+      all.metrics = {{"kl", "nats/token", true}, {"sqnr", "dB", false}};
+      for (const char* name : {"1", "2", "3", "4", "5", "6"})
+        all.candidates.push_back(candidate(name, static_cast<double>(name[0] - '0'), static_cast<double>(name[0] - '0')));
+      all.candidates[bad].metrics[0].mean = all.candidates[bad].metrics[1].mean = mean;
+      std::string falling = "6 5 4 3 2 1 ", rising = "1 2 3 4 5 6 ";
+      const std::string without = std::to_string(bad + 1) + " ";
+      falling.erase(falling.find(without), 2);
+      rising.erase(rising.find(without), 2);
+      CHECK(order_by(all, "kl") == falling + without);
+      CHECK(order_by(all, "sqnr") == rising + without);
+    }
 }
 
 TEST_CASE("scores: a metric that was not measured is an error that says which were") {
@@ -71,6 +111,18 @@ TEST_CASE("metric_info: damage rises from 0, in decibels as noise over signal, o
   CHECK(klens::metric_info{"top1", "share", false}.linear_damage(0.75) == 0.25);
   CHECK(std::abs(klens::metric_info{"sqnr", "dB", false}.linear_damage(20) - 0.01) < 1e-15);
   CHECK(klens::metric_info{"sqnr", "dB", false}.linear_damage(std::numeric_limits<double>::infinity()) == 0);
+}
+
+TEST_CASE("metric_info: damage is what the metric says, and never a guess from its unit") {
+  const klens::metric_info said = klens::info_of(said_agreement{}), unsaid = klens::info_of(agreement{});
+  CHECK(said.linear_damage(0.75) == 0.25);
+  CHECK_THROWS_WITH_AS((void)unsaid.linear_damage(0.75), doctest::Contains("metric 'agreement' does not say"),
+                       klens::argument_error);
+  CHECK_THROWS_AS((void)(klens::metric_info{"loudness", "dB", false}.linear_damage(20)), klens::argument_error);
+  CHECK(klens::metric_info{"loudness", "dB", true}.linear_damage(20) == 20);
+  CHECK(klens::metric_info{"loudness", "B", false, klens::damage_scale::noise_over_signal_db}.linear_damage(10) == 0.1);
+  CHECK(klens::metric_info{"anything", "", false, klens::damage_scale::mean}.linear_damage(3) == 3);
+  CHECK(klens::info_of(klens::sqnr{}).damage == klens::damage_scale::noise_over_signal_db);
 }
 
 TEST_CASE("scores: find") {

@@ -49,6 +49,7 @@ inline void check_same(const klens::layer_score& a, const klens::layer_score& b)
   CHECK(a.bytes == b.bytes);
   CHECK(a.positions == b.positions);
   CHECK(a.result == b.result);
+  CHECK(a.reason == b.reason);
   CHECK(a.place == b.place);
   CHECK(a.source == b.source);
   CHECK(same_bits(a.local_energy, b.local_energy));
@@ -64,6 +65,7 @@ inline void check_same(const klens::scores& a, const klens::scores& b) {
     CHECK(a.metrics[m].name == b.metrics[m].name);
     CHECK(a.metrics[m].unit == b.metrics[m].unit);
     CHECK(a.metrics[m].higher_is_worse == b.metrics[m].higher_is_worse);
+    CHECK(a.metrics[m].damage == b.metrics[m].damage);
   }
   REQUIRE(a.candidates.size() == b.candidates.size());
   for (std::size_t c = 0; c < a.candidates.size(); ++c) check_same(a.candidates[c], b.candidates[c]);
@@ -78,6 +80,7 @@ inline void check_same(const klens::scores& a, const klens::scores& b) {
   check_same(a.reference.nll_by_sequence, b.reference.nll_by_sequence);
   CHECK(a.sequences == b.sequences);
   CHECK(a.positions == b.positions);
+  CHECK(a.tokens == b.tokens);
   CHECK(a.complete == b.complete);
 }
 

@@ -23,8 +23,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 /// A file that is there whole or not at all. What is written goes to a temporary file in the same folder; commit() makes it
 /// durable and renames it over `target`. Without commit() the temporary file vanishes and an older `target` stays as it was.
 /// Edges      an older file's permissions are kept; a symbolic link is followed; a device or pipe (/dev/stdout) is written
-/// directly. Throws     file_error, starting with the target's path: missing or unwritable folder, target is a folder, full
-/// disk.
+///            directly.
+/// Throws     file_error, starting with the target's path: missing or unwritable folder, target is a folder, full disk.
 class atomic_file {
  public:
   explicit atomic_file(std::filesystem::path target) : target_(std::move(target)) {

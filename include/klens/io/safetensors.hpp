@@ -175,7 +175,7 @@ template <class T>
 
 /// What a file of these tensors begins with, before their bytes in this order. Their own `bytes` are not looked at, so a tensor
 /// may be written in pieces (through atomic_file) without ever being whole in memory.
-/// Throws argument_error for a type that klens does not know and for a shape without a size.
+/// Throws argument_error for a type that klens does not know, a shape without a size, and a name that is no UTF-8.
 [[nodiscard]] inline std::string safetensors_header(std::span<const stored_tensor> tensors,
                                                     const std::map<std::string, std::string>& metadata = {}) {
   nlohmann::ordered_json entries = nlohmann::ordered_json::object();
@@ -188,7 +188,12 @@ template <class T>
     entries[each.name] = {{"dtype", each.dtype}, {"shape", each.shape}, {"data_offsets", {end, end + *size}}};
     end += *size;
   }
-  std::string text = entries.dump();
+  std::string text;
+  try {
+    text = entries.dump();
+  } catch (const nlohmann::json::exception& caught) {
+    throw argument_error{std::string{"safetensors: a name is no UTF-8: "} + caught.what()};
+  }
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data begin at a multiple of 8
   const std::uint64_t length = text.size();
   return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;

@@ -26,8 +26,9 @@ using model_version = std::map<std::string, scheme>;
   return version;
 }
 
-/// The same of one choice for each unit.
+/// The same of one choice for each unit. Throws as allocation_of where there are more or fewer, or a unit has no such choice.
 [[nodiscard]] inline model_version version_of(std::span<const plan_unit> units, std::span<const std::size_t> chosen) {
+  (void)allocation_of(units, {chosen.begin(), chosen.end()});
   model_version version;
   for (std::size_t u = 0; u < units.size(); ++u)
     for (std::size_t i = 0; i < units[u].layers.size(); ++i)

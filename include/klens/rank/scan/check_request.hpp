@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
@@ -20,7 +21,7 @@ inline void check_options(const rank_options& options) {
   if (options.positions != 0 && options.tokens.empty())
     throw argument_error{"rank_layers: drawing options.positions needs options.tokens, which tell how many there are"};
   if (!(options.confidence > 0 && options.confidence < 1))
-    throw argument_error{"options.confidence is " + std::to_string(options.confidence) + "; it lies between 0 and 1"};
+    throw argument_error{"options.confidence is " + number_text(options.confidence) + "; it lies between 0 and 1"};
   if (options.reference && options.method != scan_method::exact)
     throw argument_error{"options.reference needs the method exact: the others learn from the forward's own logits"};
   if (options.counted.empty()) return;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <klens/detail/parallel_for.hpp>
+#include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
 #include <klens/metric/any_metric.hpp>
@@ -93,7 +94,7 @@ struct batch_damage {
 inline void expect_contribution(const any_metric& metric, const contribution& given) {
   if (given.value != given.value) throw numeric_error{"metric " + metric.name + " is NaN"};
   if (!(given.weight >= 0 && given.weight < std::numeric_limits<double>::infinity()))
-    throw argument_error{"metric " + metric.name + " gives a position the weight " + std::to_string(given.weight) +
+    throw argument_error{"metric " + metric.name + " gives a position the weight " + number_text(given.weight) +
                          "; a weight is finite and at least 0"};
 }
 
