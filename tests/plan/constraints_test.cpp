@@ -74,6 +74,27 @@ TEST_CASE("constraints: the experts of one block share, those of another are oth
             {"model.layers.5.block_sparse_moe.w2.weight"}});
 }
 
+TEST_CASE("constraints: experts that a file stacks in one tensor share as single ones do, whole or in parts") {
+  const std::string block = "model.layers.1.feed_forward.experts.", granite = "model.layers.3.block_sparse_moe.";
+  const std::vector<plan_unit> units =
+      constrain({layer(block + "gate_up_proj[0]"), layer(block + "gate_up_proj[11]"), layer(block + "down_proj[0]"),
+                 layer("model.layers.2.feed_forward.experts.gate_up_proj[0][up]"),
+                 layer("model.layers.2.feed_forward.experts.gate_up_proj[0][gate]"), layer(granite + "input_linear.weight[0]"),
+                 layer(granite + "input_linear.weight[1]"), layer(granite + "output_linear.weight[1]"),
+                 layer("model.layers.3.shared_mlp.input_linear.weight"), layer("model.layers.4.mamba.in_proj.weight[z]"),
+                 layer("model.layers.4.mamba.in_proj.weight[x]")},
+                {});
+  CHECK(names(units) ==
+        std::vector<std::vector<std::string>>{
+            {block + "gate_up_proj[0]", block + "gate_up_proj[11]", block + "down_proj[0]"},
+            {"model.layers.2.feed_forward.experts.gate_up_proj[0][up]",
+             "model.layers.2.feed_forward.experts.gate_up_proj[0][gate]"},
+            {granite + "input_linear.weight[0]", granite + "input_linear.weight[1]", granite + "output_linear.weight[1]"},
+            {"model.layers.3.shared_mlp.input_linear.weight"},
+            {"model.layers.4.mamba.in_proj.weight[z]"},
+            {"model.layers.4.mamba.in_proj.weight[x]"}});
+}
+
 TEST_CASE("constraints: patterns of one's own come before the kinds, and captures keep groups apart") {
   const std::vector<plan_unit> units =
       constrain(two_blocks, {.together = {R"((layers\.\d+)\.self_attn\.)", R"((layers\.\d+)\.feed_forward\.)"}});

@@ -25,7 +25,8 @@ struct plan_constraints {
   /// Layers that match the same pattern with the same captures share one scheme: "(layers\.\d+)\.mlp\." takes all of a
   /// block's MLP together. Alternatives are written (?:gate|up), not captured. The first pattern that matches decides.
   std::vector<std::string> together{};
-  /// After those: the experts of a block; q, k and v of an attention; gate and up (w1 and w3) of an MLP: engines fuse them.
+  /// After those: the experts of a block, single or stacked in one tensor (`experts.gate_up_proj[3]`); q, k and v of an attention;
+  /// gate and up (w1 and w3) of an MLP: engines fuse them.
   bool together_by_kind = true;
   std::vector<scheme_pin> pins{};
   std::vector<std::string> keep_out{};  ///< these layers take no part: they are not in the result
@@ -76,8 +77,8 @@ namespace detail {
   for (const std::string& each : constraints.together) together.emplace_back(each);
   const std::size_t asked_for = together.size();
   if (constraints.together_by_kind)
-    for (const char* kind :
-         {R"(^(.*\.)experts\.\d+\.)", R"(^(.*\.)[qkv]_proj\.)", R"(^(.*\.)(?:gate|up)_proj\.)", R"(^(.*\.)w[13]\.)"})
+    for (const char* kind : {R"(^(.*\.)(?:experts\.\d+\.|experts\.\w+\[\d+\]|(?:in|out)put_linear\.weight\[\d+\]))",
+                             R"(^(.*\.)[qkv]_proj\.)", R"(^(.*\.)(?:gate|up)_proj\.)", R"(^(.*\.)w[13]\.)"})
       together.emplace_back(kind);
 
   std::vector<plan_unit> kept;
