@@ -15,6 +15,8 @@
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
 #     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
 #     exports     an exported plan in the hands of NNCF, which comes from PyPI
+#     python      the Python package: its wheel is built, installed and tested with NumPy alone
+#     torch       the same wheel with PyTorch and transformers, which come from PyPI
 #     openvino, llama             the adapters, beside their engines' own tools
 #   bash tests/run.sh STAGE...   only these
 # Each stage leaves its output in build/logs/STAGE.log.
@@ -24,7 +26,7 @@ cd -- "$root" || exit
 source scripts/setup.sh
 
 usual=(format release meson headers)
-further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports openvino llama)
+further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -77,7 +79,7 @@ stage_format() {
     clang-format-14 "$source" | cmp -s - "$source" && continue
     echo "$source: not formatted; run clang-format-14 -i $source"
     status=1
-  done < <(find include examples tests benchmarks -name '*.[ch]pp')
+  done < <(find include examples tests benchmarks python -name '*.[ch]pp')
   return $status
 }
 stage_release() { with_cmake release release; }
@@ -131,6 +133,22 @@ stage_exports() {
   cmake --preset release -D KLENS_PYTHON="$python" && cmake --build build/release --target klens -j "$(nproc)" &&
     ctest --test-dir build/release -R '^program_nncf$' --timeout 900 --output-on-failure
 }
+# python_wheel: builds the wheel of this checkout into build/wheel and installs it into the virtual environment build/python.
+python_wheel() {
+  [[ -x build/python/bin/python3 ]] || python3 -m venv build/python || return
+  rm -rf build/wheel
+  build/python/bin/python3 -m pip wheel --quiet --no-deps --wheel-dir build/wheel . &&
+    build/python/bin/python3 -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl &&
+    build/python/bin/python3 -m pip install --quiet numpy pytest
+}
+stage_python() { python_wheel && build/python/bin/python3 -m pytest -q tests/python -m 'not torch'; }
+stage_torch() {
+  python_wheel || return
+  build/python/bin/python3 -c 'import torch, transformers' 2>/dev/null ||
+    build/python/bin/python3 -m pip install --quiet torch==2.15.0 transformers==5.24.0 safetensors ||
+    skip "torch 2.15.0 and transformers 5.24.0 could not be had" || return
+  build/python/bin/python3 -m pytest -q tests/python
+}
 stage_openvino() { bash examples/programs/openvino/run.sh --check; }
 stage_llama() { bash examples/programs/llama/run.sh --check; }
 
@@ -143,7 +161,7 @@ packages_of() {
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
     clang) echo clang-14 pkgconf ;;
     tidy) echo clang-14 clang-tidy-14 ;;
-    exports) echo python3-venv python3-pip ;;
+    exports | python | torch) echo python3-venv python3-pip ;;
     release) echo pkgconf ;;
   esac
 }
@@ -151,6 +169,8 @@ packages_of() {
 # counts LOG: prints how many test programs and checks passed and failed in it.
 counts() {
   awk '/^[0-9]+% tests passed, / { failed += $4; passed += $NF - $4 }  # ctest
+       /^[0-9]+ passed.* in [0-9.]+s/ { passed += $1 }                  # pytest
+       /^[0-9]+ failed.* in [0-9.]+s/ { failed += $1; passed += $3 }
        /^Ok: / { passed += $NF }                                        # meson
        /^(Fail|Timeout|Unexpected Pass): / { failed += $NF }
        /^check passed: / { ++passed }

@@ -1,0 +1,43 @@
+"""What storage does to a weight matrix [out, in]. A scheme is int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], fp16, bf16,
+f32, q4_0 or q8_0; an unknown one is a ValueError, weights that a scheme cannot hold a FloatingPointError that names the row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from klens import _core
+from klens._arrays import is_tensor, like, weights
+
+
+def quantize(weight: Any, scheme: str, *, threads: int = 1) -> Any:
+    """What storage would give back: float32 [out, in], a tensor where a tensor was given."""
+    kept, _ = _core.quantize(weights(weight), scheme, threads)
+    return like(kept, weight)
+
+
+def weight_sqnr(weight: Any, scheme: str, *, threads: int = 1) -> float:
+    """Signal to quantization noise of the weights in dB: lower is worse."""
+    return _core.quantize(weights(weight), scheme, threads)[1]
+
+
+def pack(weight: Any, scheme: str, *, threads: int = 1) -> numpy.ndarray:
+    """The stored bytes, uint8 [out, bytes of a row]."""
+    return _core.pack(weights(weight), scheme, threads)
+
+
+def unpack(packed: Any, scheme: str, columns: int, *, threads: int = 1) -> numpy.ndarray:
+    """What pack stored: float32 [out, columns], the same bits as quantize gives."""
+    if is_tensor(packed):
+        packed = packed.cpu().numpy()
+    packed = numpy.ascontiguousarray(packed)
+    if packed.dtype != numpy.uint8 or packed.ndim != 2:
+        raise ValueError(f"unpack: packed is {packed.dtype} with {packed.ndim} dimensions; give uint8 [out, bytes of a row]")
+    return _core.unpack(packed, scheme, columns, threads)
+
+
+def size_in_bytes(shape: Any, scheme: str) -> int:
+    """The exact stored size of a weight matrix; `shape` is (out, in) or the matrix itself."""
+    rows, columns = getattr(shape, "shape", shape)
+    return _core.size_in_bytes(int(rows), int(columns), scheme)

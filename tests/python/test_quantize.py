@@ -1,0 +1,52 @@
+import numpy
+import pytest
+
+import klens
+
+W = numpy.random.default_rng(3).normal(size=(5, 96)).astype("float32")
+
+
+def test_the_fifteen_codes_of_int4_are_fixed_points():
+    row = numpy.arange(-7, 8, dtype="float32")[None]
+    assert (klens.quantize(row, "int4-channel") == row).all()
+
+
+def test_int4_by_its_formula():
+    groups = W.reshape(5, 3, 32)
+    scale = (numpy.abs(groups).max(-1, keepdims=True) / numpy.float32(7)).astype("float32")
+    expected = numpy.clip(numpy.rint(groups / scale), -7, 7) * scale
+    assert numpy.array_equal(klens.quantize(W, "int4-g32-f32"), expected.reshape(W.shape))
+
+
+@pytest.mark.parametrize("scheme", ["int4-g32", "int3-channel", "int8-asym-g32", "fp16", "bf16", "f32", "q4_0", "q8_0"])
+def test_what_is_unpacked_is_what_quantize_gives(scheme):
+    packed = klens.pack(W, scheme)
+    assert packed.nbytes == klens.size_in_bytes(W, scheme) == klens.size_in_bytes((5, 96), scheme)
+    assert numpy.array_equal(klens.unpack(packed, scheme, 96), klens.quantize(W, scheme))
+
+
+def test_weights_stay_as_they_are():
+    before = W.copy()
+    klens.quantize(W, "int2-channel")
+    assert numpy.array_equal(W, before)
+
+
+def test_a_transposed_matrix_and_half_precision():
+    assert numpy.array_equal(klens.quantize(numpy.asfortranarray(W), "int4-g32"), klens.quantize(W, "int4-g32"))
+    half = W.astype("float16")
+    assert numpy.array_equal(klens.quantize(half, "int4-g32"), klens.quantize(half.astype("float32"), "int4-g32"))
+
+
+@pytest.mark.parametrize(
+    ("weight", "scheme", "kind", "words"),
+    [
+        (W, "int99", ValueError, "unknown scheme 'int99'"),
+        (W.astype("float64"), "int4-g32", TypeError, "float64"),
+        (W[0], "int4-g32", ValueError, "1 dimension"),
+        (W[:, :40], "q4_0", ValueError, "q4_0"),
+        (W * numpy.inf, "int4-g32", FloatingPointError, "row 0"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused(weight, scheme, kind, words):
+    with pytest.raises(kind, match=words):
+        klens.quantize(weight, scheme)

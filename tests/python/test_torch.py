@@ -1,0 +1,287 @@
+import copy
+import json
+import logging
+from pathlib import Path
+
+import numpy
+import plain
+import pytest
+
+import klens
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+torch.set_num_threads(1)
+
+DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
+TRUTH = Path(__file__).resolve().parent.parent / "data" / "truth-calibration.json"
+
+
+class Block(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(width, 2 * width), torch.nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        return x + self.down(torch.tanh(self.up(x)))
+
+
+class Small(torch.nn.Module):
+    """A model of nobody's library."""
+
+    def __init__(self, tied=False, width=16, vocabulary=31):
+        super().__init__()
+        torch.manual_seed(5)
+        self.embed = torch.nn.Embedding(vocabulary, width)
+        self.blocks = torch.nn.ModuleList(Block(width) for _ in range(3))
+        self.head = torch.nn.Linear(width, vocabulary, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def tokens(vocabulary=31, n=2, length=12):
+    return torch.randint(0, vocabulary, (n, length), generator=torch.Generator().manual_seed(6))
+
+
+def whole_kl(model, ids, name, scheme):
+    """The plain loop: quantize one weight, run the whole model."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        weight = changed.get_parameter(name)
+        weight.copy_(klens.quantize(weight, scheme))
+        return plain.kl(model(ids).reshape(-1, 31).numpy(), changed(ids).reshape(-1, 31).numpy())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_of_ones_own_in_stages(tied):
+    model, ids = Small(tied), tokens()
+    before = copy.deepcopy(model.state_dict())
+    scores = klens.rank_layers(model, ids, schemes="int4-channel")
+    assert scores.remarks == [] and scores.forwards < len(scores) + 1  # candidates go on in the middle
+    for each in scores.candidates:
+        assert each["metrics"]["kl"]["mean"] == pytest.approx(whole_kl(model, ids, each["layer"], "int4-channel"), rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [each["note"] for each in scores.candidates if each["layer"] == "head.weight"] == [
+        "shared with embed: the perturbation reaches all of its uses" if tied else ""
+    ]
+
+
+def test_the_methods_for_about_one_forward():
+    model, ids = Small(), tokens(n=4)
+    exact = klens.rank_layers(model, ids, schemes=["int3-channel", "int4-channel"])
+    local = klens.rank_layers(model, ids, schemes=["int3-channel", "int4-channel"], method="local")
+    assert {each["source"] for each in local.candidates} >= {"local"} and local.forwards < exact.forwards
+    refined = klens.rank_layers(model, ids, schemes="int4-channel", method="refine", stop=klens.top(2))
+    assert len(refined) == len(exact) // 2
+
+
+def test_a_model_that_does_not_run_in_stages_falls_back(caplog):
+    class Backwards(Small):
+        def forward(self, ids):
+            x = self.embed(ids)
+            for block in reversed(self.blocks):
+                x = block(x)
+            return self.head(x)
+
+    class Between(Small):
+        def forward(self, ids):
+            x = self.embed(ids)
+            for block in self.blocks:
+                x = 0.5 * block(x)
+            return self.head(x)
+
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = torch.nn.Embedding(31, 16), torch.nn.Linear(16, 31)
+
+        def forward(self, ids):
+            return self.head(self.embed(ids))
+
+    ids = tokens()
+    for kind, words in ((Backwards, "one after the other"), (Between, "between the blocks"), (Flat, "no list of blocks")):
+        model = kind()
+        with caplog.at_level(logging.WARNING, "klens"):
+            scores = klens.rank_layers(model, ids, schemes="int4-channel")
+        assert words in scores.remarks[0] and "whole forward" in caplog.text
+        for each in scores.candidates:
+            assert each["metrics"]["kl"]["mean"] == pytest.approx(whole_kl(model, ids, each["layer"], "int4-channel"), rel=1e-5)
+        with pytest.raises(ValueError, match="exact"):
+            klens.rank_layers(model, ids, method="local")
+
+
+def test_blocks_that_remember_run_whole():
+    class Adds(Block):
+        def forward(self, x, past):
+            before = past[-1] if past else torch.zeros_like(x)
+            past.append(x)
+            return super().forward(x) + 0.1 * before
+
+    class Remembers(Small):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList(Adds(16) for _ in range(3))
+
+        def forward(self, ids):
+            x, past = self.embed(ids), []
+            for block in self.blocks:
+                x = block(x, past)
+            return self.head(x)
+
+    model, ids = Remembers(), tokens()
+    scores = klens.rank_layers(model, ids, schemes="int4-channel")
+    assert "when they run again" in scores.remarks[0]
+    for each in scores.candidates:
+        assert each["metrics"]["kl"]["mean"] == pytest.approx(whole_kl(model, ids, each["layer"], "int4-channel"), rel=1e-5)
+
+
+def test_precisions_as_models_are_loaded():
+    ids = tokens()
+    for kind in (torch.float16, torch.bfloat16):
+        model = Small().to(kind)
+        before = copy.deepcopy(model.state_dict())
+        scores = klens.rank_layers(model, ids, schemes="int4-channel")
+        assert scores.remarks == [] and all(each["result"] == "measured" for each in scores.candidates)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_metrics_on_the_device_are_those_of_the_core():
+    model, ids = Small(), tokens(n=3)
+    metrics = ["kl", "reverse_kl", "js", "mse", "sqnr", "top1", "delta_ce"]
+    for schemes in (["int2-channel", "int4-channel"], ["int8-channel"], ["fp16"]):
+        core = klens.rank_layers(model, ids, schemes=schemes, metrics=metrics)
+        device = klens.rank_layers(model, ids, schemes=schemes, metrics=metrics, on_device=True)
+        for a, b in zip(core.candidates, device.candidates):
+            assert a["result"] == b["result"]
+            for name in metrics:
+                assert b["metrics"][name]["mean"] == pytest.approx(a["metrics"][name]["mean"], rel=1e-5, abs=1e-14)
+    local = klens.rank_layers(model, ids, schemes="int4-channel", method="local", on_device=True)
+    again = klens.rank_layers(model, ids, schemes="int4-channel", method="local")
+    for a, b in zip(local.candidates, again.candidates):
+        assert a["metrics"]["kl"]["mean"] == pytest.approx(b["metrics"]["kl"]["mean"], rel=1e-4)
+
+
+def test_rows_on_the_device_keep_their_digits_down_to_a_billionth():
+    from klens._device_metrics import _rows
+
+    generator = torch.Generator().manual_seed(7)
+    for distance in (1e-4, 1e-3, 1e-2, 0.1, 1, 10):
+        x = 3 * torch.randn(9, 500, generator=generator)
+        y = x + distance * torch.randn(9, 500, generator=generator)
+        for name in ("kl", "reverse_kl", "js"):
+            values, weights = _rows(name, x.double(), y.double(), None)
+            assert float(values.sum() / weights.sum()) == pytest.approx(getattr(klens, name)(x, y), rel=1e-5)
+    masked = torch.tensor([[0.0, -torch.inf, 1.0]])
+    assert float(_rows("kl", masked.double(), masked.double(), None)[0]) == 0
+
+
+def test_padding_on_the_right_does_not_count():
+    class Masked(Small):
+        def forward(self, input_ids, attention_mask=None):
+            return super().forward(input_ids)
+
+    model, ids = Masked(), tokens()
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    scores = klens.rank_layers(model, {"input_ids": ids, "attention_mask": mask}, schemes="int4-channel")
+    assert scores.positions == 12 + 7
+    with pytest.raises(ValueError, match="right"):
+        klens.rank_layers(model, {"input_ids": ids, "attention_mask": mask.flip(1)})
+
+
+def test_a_forward_step_and_training_mode():
+    model, ids = Small(), tokens(n=3)
+    model.train()
+    step = klens.rank_layers(model, [ids[:1], ids[1:2], ids[2:]], forward_step=lambda m, batch: m(batch), schemes="int4-channel")
+    whole = klens.rank_layers(model, ids, schemes="int4-channel")
+    assert model.training and all(module.training for module in model.modules())
+    assert [each["metrics"]["kl"]["mean"] for each in step.candidates] == [e["metrics"]["kl"]["mean"] for e in whole.candidates]
+
+
+def test_ctrl_c_returns_what_was_measured():
+    model, ids, calls = Small(), tokens(n=4), []
+
+    def step(m, batch):
+        calls.append(None)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return m(batch)
+
+    before = copy.deepcopy(model.state_dict())
+    scores = klens.rank_layers(model, list(ids[:, None]), forward_step=step, schemes="int4-channel")
+    assert not scores.complete and 0 < scores.candidates[0]["positions"] < 48
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_is_wrong_is_named():
+    model, ids = Small(), tokens()
+    double = Small().double()
+    for arguments, kind, words in (
+        ((double, ids), TypeError, "float64"),
+        ((model, ids.float()), TypeError, "whole numbers"),
+        ((model, ids[None]), ValueError, "length"),
+        ((model, ids + 31), IndexError, "out of range"),
+        ((model, None), TypeError, "tokens"),
+        (("no model", ids), TypeError, "torch.nn.Module"),
+        ((Small().to("meta"), ids), ValueError, "no data"),
+    ):
+        with pytest.raises(kind, match=words):
+            klens.rank_layers(*arguments)
+    with pytest.raises(ValueError, match="'\\*expert\\*' matches no layer.*blocks.0.up.weight"):
+        klens.rank_layers(model, ids, layers="*expert*")
+    with pytest.raises(ValueError, match="'embed' is no ModuleList"):
+        klens.rank_layers(model, ids, blocks="embed")
+    with pytest.raises(TypeError, match="dict.*forward_step"):
+        klens.rank_layers(model, [ids], forward_step=lambda m, b: {"loss": m(b).mean()})
+    with torch.no_grad():
+        model.blocks[1].up.weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="blocks.1.up.weight"):
+        klens.rank_layers(model, ids)
+
+
+def test_out_of_memory_says_what_helps():
+    class Fails(Small):
+        calls = 0
+
+        def forward(self, ids):
+            Fails.calls += 1
+            if Fails.calls > 12:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(ids)
+
+    with pytest.raises(klens.ScanError, match="CUDA out of memory.*smaller batch_size") as caught:
+        klens.rank_layers(Fails(), tokens(n=8), schemes="int4-channel")
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+
+
+def test_a_plan_is_applied_to_the_module_and_knows_what_holds_its_weights():
+    model, ids = Small(), tokens()
+    scores = klens.rank_layers(model, ids, schemes=["int4-channel", "int8-channel"])
+    plan, before = scores.plan("6bpw"), copy.deepcopy(model.state_dict())
+    with plan.applied(model):
+        for name, weight in model.named_parameters():
+            if name in plan.layers:
+                assert torch.equal(weight, klens.quantize(before[name], plan.layers[name]))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert "f32" in scores.plan("250%").layers.values()
+    plan.apply_(model)
+    assert not torch.equal(model.head.weight, before["head.weight"])
+
+
+def test_the_embedded_hybrid_gets_the_scores_of_the_program():
+    transformers = pytest.importorskip("transformers")
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    model = transformers.AutoModelForCausalLM.from_pretrained(DATA / "wikitext-hybrid-4m", dtype=torch.float32)
+    ids = load_file(DATA / "wikitext2-calibration.safetensors")["input_ids"][: 2 * 256].reshape(2, 256)
+    truth = {(each["name"], each["scheme"]): each for each in json.loads(TRUTH.read_text())["layers"]}
+    scores = klens.rank_layers(model, ids, schemes="int4-channel-f32")
+    assert scores.remarks == [] and len(scores) == 57
+    for each in scores.candidates:
+        known = numpy.mean(truth[each["layer"], "int4-channel-f32"]["kl_per_sequence"][:2])
+        assert each["metrics"]["kl"]["mean"] == pytest.approx(known, rel=3e-3)
