@@ -1,11 +1,11 @@
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/random.hpp>
+#include <klens/rank/local/cholesky.hpp>
 #include <map>
 #include <numeric>
 #include <span>
@@ -39,7 +39,7 @@ class gain_model {
                                                 std::uint64_t seed) const {
     random_stream{seed}.shuffle(eligible);
     eligible.resize(std::min(eligible.size(), sample));
-    Eigen::MatrixXd left = covariance(eligible, eligible);
+    columns left = covariance(eligible, eligible);
     std::vector<std::size_t> chosen;
     std::vector<bool> taken(eligible.size(), false);
     while (chosen.size() < std::min(count, eligible.size())) {
@@ -47,17 +47,15 @@ class gain_model {
       double most = 0;
       for (std::size_t i = 0; i < eligible.size(); ++i) {
         if (taken[i]) continue;
-        const auto at = static_cast<Eigen::Index>(i);
-        const double removed = left.col(at).squaredNorm() / (left(at, at) + noise);
+        const double removed = dot(left[i], left[i]) / (left[i][i] + noise);
         if (removed > most * (1 + 1e-6)) std::tie(most, best) = std::pair{removed, i};
       }
       if (best == eligible.size()) break;
       chosen.push_back(eligible[best]);
       for (std::size_t i = 0; i < eligible.size(); ++i)
         taken[i] = taken[i] || items_[eligible[i]].layer == items_[eligible[best]].layer;
-      const auto at = static_cast<Eigen::Index>(best);
-      const Eigen::VectorXd column = left.col(at);
-      left -= column * column.transpose() / (column(at) + noise);
+      const std::vector<double> column(left[best].begin(), left[best].end());
+      for (std::size_t i = 0; i < column.size(); ++i) subtract(left[i], column[i] / (column[best] + noise), column);
     }
     return chosen;
   }
@@ -65,25 +63,28 @@ class gain_model {
   /// Learns from the measured log gains, at least two of them.
   void fit(std::vector<std::size_t> measured, const std::vector<double>& log_gains) {
     measured_ = std::move(measured);
-    const auto n = static_cast<Eigen::Index>(measured_.size());
-    const Eigen::Map<const Eigen::VectorXd> gains{log_gains.data(), n};
-    center_ = gains.mean();
+    const auto n = static_cast<double>(measured_.size());
+    center_ = std::accumulate(log_gains.begin(), log_gains.end(), 0.0) / n;
     std::vector<std::size_t> all(items_.size());
     std::iota(all.begin(), all.end(), std::size_t{0});
     with_measured_ = covariance(measured_, all);
-    solver_.compute(covariance(measured_, measured_) + noise * Eigen::MatrixXd::Identity(n, n));
-    departures_ = gains.array() - center_;
+    columns noisy = covariance(measured_, measured_);
+    for (std::size_t i = 0; i < measured_.size(); ++i) noisy[i][i] += noise;
+    solver_ = cholesky{std::move(noisy)};
+    departures_ = log_gains;
+    for (double& each : departures_) each -= center_;
     weights_ = solver_.solve(departures_);
     // Each measured gain, predicted from all others, misses by w_i / K^-1_ii with variance 1 / K^-1_ii.
-    const Eigen::VectorXd inverse = solver_.solve(Eigen::MatrixXd::Identity(n, n)).diagonal();
-    const double misses = (weights_.array().square() / inverse.array()).mean();
-    scale_ = std::sqrt(std::max(misses, 0.5));
+    const std::vector<double> inverse = solver_.inverse_diagonal();
+    double misses = 0;
+    for (std::size_t i = 0; i < inverse.size(); ++i) misses += weights_[i] * weights_[i] / inverse[i];
+    scale_ = std::sqrt(std::max(misses / n, 0.5));
   }
 
   /// Of a candidate that was not measured: the log gain, and its standard deviation.
-  [[nodiscard]] double mean(std::size_t item) const { return center_ + of(item).dot(weights_); }
+  [[nodiscard]] double mean(std::size_t item) const { return center_ + dot(with_measured_[item], weights_); }
   [[nodiscard]] double deviation(std::size_t item) const {
-    const double explained = of(item).dot(solver_.solve(of(item)));
+    const double explained = dot(with_measured_[item], solver_.solve(with_measured_[item]));
     return scale_ * std::sqrt(std::max(covariance(items_[item], items_[item]) - explained, 0.0));
   }
 
@@ -91,11 +92,12 @@ class gain_model {
   /// there (G. Matheron's rule).
   [[nodiscard]] std::vector<double> draw(random_stream& random) const {
     std::vector<double> gains = draw_unconditioned(random);
-    Eigen::VectorXd missed(static_cast<Eigen::Index>(measured_.size()));
+    std::vector<double> missed(measured_.size());
     for (std::size_t i = 0; i < measured_.size(); ++i)
-      missed(static_cast<Eigen::Index>(i)) = gains[measured_[i]] + std::sqrt(noise) * random.normal();
-    const Eigen::VectorXd correction = solver_.solve(departures_ / scale_ - missed);
-    for (std::size_t i = 0; i < gains.size(); ++i) gains[i] = center_ + scale_ * (gains[i] + of(i).dot(correction));
+      missed[i] = departures_[i] / scale_ - (gains[measured_[i]] + std::sqrt(noise) * random.normal());
+    const std::vector<double> correction = solver_.solve(missed);
+    for (std::size_t i = 0; i < gains.size(); ++i)
+      gains[i] = center_ + scale_ * (gains[i] + dot(with_measured_[i], correction));
     return gains;
   }
 
@@ -109,11 +111,6 @@ class gain_model {
   static constexpr std::size_t sample = 400;
   static constexpr double unbounded_depth = 1e9;
 
-  /// Covariances of a candidate with the measured ones.
-  [[nodiscard]] Eigen::Block<const Eigen::MatrixXd, Eigen::Dynamic, 1, true> of(std::size_t item) const {
-    return with_measured_.col(static_cast<Eigen::Index>(item));
-  }
-
   [[nodiscard]] static double covariance(const gain_item& a, const gain_item& b) {
     const bool same_layer = a.layer == b.layer, same_scheme = a.scheme == b.scheme;
     const double apart = std::abs(a.depth - b.depth);
@@ -121,12 +118,10 @@ class gain_model {
            (a.kind == b.kind ? of_kind * std::exp(-apart / kind_range) : 0) + (same_scheme ? of_scheme : 0) +
            (same_layer ? of_layer : 0) + (same_layer && same_scheme ? of_candidate : 0);
   }
-  [[nodiscard]] Eigen::MatrixXd covariance(const std::vector<std::size_t>& rows,
-                                           const std::vector<std::size_t>& columns) const {
-    Eigen::MatrixXd all(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(columns.size()));
-    for (std::size_t r = 0; r < rows.size(); ++r)
-      for (std::size_t c = 0; c < columns.size(); ++c)
-        all(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = covariance(items_[rows[r]], items_[columns[c]]);
+  [[nodiscard]] columns covariance(const std::vector<std::size_t>& of_rows, const std::vector<std::size_t>& of_columns) const {
+    columns all(of_rows.size(), of_columns.size());
+    for (std::size_t c = 0; c < of_columns.size(); ++c)
+      for (std::size_t r = 0; r < of_rows.size(); ++r) all[c][r] = covariance(items_[of_rows[r]], items_[of_columns[c]]);
     return all;
   }
 
@@ -165,9 +160,9 @@ class gain_model {
 
   std::vector<gain_item> items_;
   std::vector<std::size_t> measured_;
-  Eigen::MatrixXd with_measured_;  // covariances [measured x items]
-  Eigen::LLT<Eigen::MatrixXd> solver_;
-  Eigen::VectorXd departures_, weights_;
+  columns with_measured_;  // covariances [measured x items]
+  cholesky solver_;
+  std::vector<double> departures_, weights_;
   double center_ = 0;
   double scale_ = 1;
 };
