@@ -27,7 +27,7 @@ source scripts/setup.sh
 
 usual=(format release meson headers)
 further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
-kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant")
+kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant;compiled")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
 
@@ -102,7 +102,7 @@ stage_meson() {
   meson test -C build/meson --no-rebuild --print-errorlogs || status=1
   rm -rf "$prefix"
   meson install -C build/meson --no-rebuild --quiet --destdir "$prefix" || status=1
-  for way in headers pkg_config subproject program; do
+  for way in headers pkg_config pkg_config_compiled subproject program; do
     if CXX=clang++-14 bash tests/package/check.sh "$way" "$prefix/usr/local" "build/meson-$way"; then
       echo "check passed: $way"
     else

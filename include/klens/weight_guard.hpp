@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
@@ -91,7 +92,7 @@ inline void expect_finite_weights(const layer& each) {
   if (!each.restore_failure.empty()) throw argument_error{each.restore_failure_text()};
   const matrix<float> weights = each.load();
   const auto* const end = weights.data() + weights.size();
-  const auto* const bad = std::find_if_not(weights.data(), end, [](float w) { return std::isfinite(w); });
+  const auto* const bad = std::find_if_not(weights.data(), end, [](float w) { return detail::is_finite(w); });
   if (bad == end) return;
   const auto at = bad - weights.data();
   throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " +

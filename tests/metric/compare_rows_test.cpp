@@ -45,8 +45,9 @@ klens::detail::pair_sums counting(klens::detail::care how, row_sums needs, std::
 int careful_sweeps(const row& x, const row& y, row_sums needs) {
   exact_sweeps = 0;
   const klens::detail::row_sweeps sweeps{klens::detail::chosen_sweeps().describe, counting};
-  const klens::reference_row known = klens::detail::describe_reference(sweeps, x);
-  (void)klens::detail::row_comparison{sweeps, x, y, known}.measure(needs);
+  klens::reference_row known;
+  CHECK(klens::detail::describe(sweeps, x, known));
+  CHECK(klens::detail::row_comparison{sweeps, x, y, known}.measure(needs));
   return exact_sweeps;
 }
 

@@ -6,6 +6,8 @@
 #   pkg_config     a compiler command takes its flags from pkg-config
 #   fetch_content  a CMake project takes these sources into its build (PREFIX is not used)
 #   subproject     a Meson project does so
+#   find_compiled, pkg_config_compiled    as the first two, with klens::compiled
+# fetch_content and subproject take klens::compiled from the sources.
 set -euo pipefail
 way=$1 prefix=$2 work=$3
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -15,6 +17,9 @@ build_with_cmake() {
   cmake -S "$consumer" -B "$work" -G Ninja "$@"
   cmake --build "$work"
 }
+
+# is_compiled PROGRAM: fails unless it has the loops of klens::compiled.
+is_compiled() { nm --demangle "$1" | grep 'klens::compiled::chosen()' >/dev/null; }
 
 rm -rf -- "$work"
 mkdir -p -- "$work"
@@ -30,10 +35,21 @@ case $way in
     exit
     ;;
   find_package) build_with_cmake -D CMAKE_PREFIX_PATH="$prefix" ;;
-  fetch_content) build_with_cmake -D FETCHCONTENT_SOURCE_DIR_KLENS="$root" ;;
-  pkg_config)
-    flags=$(PKG_CONFIG_PATH=$prefix/share/pkgconfig pkg-config --cflags --libs klens)
+  find_compiled)
+    build_with_cmake -D CMAKE_PREFIX_PATH="$prefix" -D KLENS_LIBRARY=klens::compiled
+    is_compiled "$work/consumer"
+    ;;
+  fetch_content)
+    build_with_cmake -D FETCHCONTENT_SOURCE_DIR_KLENS="$root" -D KLENS_LIBRARY=klens::compiled
+    is_compiled "$work/consumer"
+    ;;
+  pkg_config | pkg_config_compiled)
+    folders=$(find "$prefix" -name pkgconfig -type d | paste -sd:)
+    package=klens
+    [[ $way == pkg_config ]] || package=klens-compiled
+    flags=$(PKG_CONFIG_PATH=$folders pkg-config --cflags --libs $package)
     eval '"${CXX:-c++}" -std=c++20 "$consumer/main.cpp" -o "$work/consumer"' "$flags" # pkg-config quotes its folders for the shell
+    [[ $way == pkg_config ]] || is_compiled "$work/consumer"
     ;;
   subproject)
     mkdir -- "$work/subprojects"
@@ -42,6 +58,8 @@ case $way in
     meson setup "$work" "$work"/build --wrap-mode=nodownload
     meson compile -C "$work/build"
     work=$work/build
+    is_compiled "$work/consumer_compiled"
+    "$work/consumer_compiled"
     ;;
   *)
     echo "check.sh: unknown way '$way'" >&2

@@ -2,7 +2,7 @@
 # between its versions must not spread.
 set(expected examples/programs/engine/lanes.hpp include/klens/detail/simd.hpp)
 set(found "")
-foreach(folder include examples tests benchmarks dispatch)
+foreach(folder include examples tests benchmarks compiled)
   file(GLOB_RECURSE sources RELATIVE ${ROOT} ${ROOT}/${folder}/*.hpp ${ROOT}/${folder}/*.cpp)
   foreach(source IN LISTS sources)
     file(STRINGS ${ROOT}/${source} lines REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"]xsimd")

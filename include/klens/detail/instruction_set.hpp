@@ -3,7 +3,19 @@
 // flags allow: translation units with different flags do not share definitions, so that none runs code for another processor.
 
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#define KLENS_MATH_ _fast_math
+#if !defined(KLENS_COMPILED)
 #error "klens needs infinities and NaNs: compile without -ffast-math and -ffinite-math-only, or link klens::compiled"
+#endif
+#else
+#define KLENS_MATH_
+#endif
+
+// klens::compiled: loops over logits and weights come from a library. Its target sets this macro; users do not.
+#if defined(KLENS_COMPILED)
+#define KLENS_FORM_ _compiled
+#else
+#define KLENS_FORM_
 #endif
 
 // The widest set of vectors: what xsimd looks for, too.
@@ -51,10 +63,6 @@
 #define KLENS_HALF_
 #endif
 
-#define KLENS_JOIN_AS_NAMED_(a, b, c) a##b##c
-#define KLENS_JOIN_(a, b, c) KLENS_JOIN_AS_NAMED_(a, b, c)
-#if defined(KLENS_DISPATCH)
-#define KLENS_INSTRUCTION_SET chosen_when_run
-#else
-#define KLENS_INSTRUCTION_SET KLENS_JOIN_(KLENS_VECTORS_, KLENS_FMA_, KLENS_HALF_)
-#endif
+#define KLENS_JOIN_AS_NAMED_(a, b, c, d, e) a##b##c##d##e
+#define KLENS_JOIN_(a, b, c, d, e) KLENS_JOIN_AS_NAMED_(a, b, c, d, e)
+#define KLENS_INSTRUCTION_SET KLENS_JOIN_(KLENS_VECTORS_, KLENS_FMA_, KLENS_HALF_, KLENS_FORM_, KLENS_MATH_)

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
@@ -29,7 +30,7 @@ inline void expect_consistent(const scan_checkpoint& at) {
   if (at.batches > all.sequences || all.sequences > all.positions)
     throw argument_error{"have " + std::to_string(at.batches) + " batches, " + std::to_string(all.sequences) +
                          " sequences and " + std::to_string(all.positions) + " positions"};
-  if (!(at.spent >= 0 && std::isfinite(at.spent))) throw argument_error{"have cost " + number_text(at.spent) + " forwards"};
+  if (!(at.spent >= 0 && detail::is_finite(at.spent))) throw argument_error{"have cost " + number_text(at.spent) + " forwards"};
   if (const std::size_t known = all.reference.nll_by_sequence.size(); known != 0 && known != all.sequences)
     throw argument_error{"have a reference of " + std::to_string(known) + " sequences, not " + std::to_string(all.sequences)};
   for (const layer_score& each : all.candidates) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/json_text.hpp>
@@ -78,8 +79,8 @@ class plan_field {
 };
 
 [[nodiscard]] inline nlohmann::ordered_json plan_number(double value, const char* what) {
-  if (std::isnan(value)) throw numeric_error{std::string{"plan: "} + what + " is NaN, which no plan can hold"};
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  if (detail::is_nan(value)) throw numeric_error{std::string{"plan: "} + what + " is NaN, which no plan can hold"};
+  if (detail::is_infinite(value)) return value > 0 ? "inf" : "-inf";
   return value;
 }
 
@@ -129,7 +130,7 @@ struct plan_document {
                 {"top1", detail::plan_number(of.measured->top1, "top-1 agreement")},
                 {"positions", of.measured->positions}};
     const auto add_error = [&](const char* name, double error) {  // none with a single sequence
-      if (!std::isnan(error)) measured[name] = detail::plan_number(error, name);
+      if (!detail::is_nan(error)) measured[name] = detail::plan_number(error, name);
     };
     add_error("kl_error", of.measured->kl_error);
     add_error("perplexity_error", of.measured->perplexity_error);

@@ -1,19 +1,38 @@
 #pragma once
 
 #include <cassert>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
-#include <klens/metric/detail/row_comparison.hpp>
 #include <klens/metric/metric.hpp>
 #include <span>
 #include <string>
+#if defined(KLENS_COMPILED)
+#include <klens/metric/detail/compiled_rows.hpp>
+#else
+#include <klens/metric/detail/row_comparison.hpp>
+#endif
 
 namespace klens::inline KLENS_INSTRUCTION_SET {
+namespace detail {
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_logits(std::span<const float> row, const char* whose) {
+  for (std::size_t i = 0; i < row.size(); ++i)
+    if (is_nan(row[i]) || (is_infinite(row[i]) && row[i] > 0))
+      throw numeric_error{std::string{whose} + " logit " + std::to_string(i) + " of " + std::to_string(row.size()) + " is " +
+                          (is_nan(row[i]) ? "NaN" : "+inf") + "; logits must be finite, or -inf where masked"};
+  throw numeric_error{std::string{"every "} + whose + " logit is -inf; leave at least one token unmasked"};
+}
+
+}  // namespace detail
 
 /// Describes a row of reference logits, n >= 1. A logit of -inf is a masked token.
 /// Throws     numeric_error at a NaN, at +inf, and where every logit is -inf; shape_error for an empty row.
 [[nodiscard]] inline reference_row describe_reference(std::span<const float> reference) {
   if (reference.empty()) throw shape_error{"a row of logits is empty; give at least one token"};
-  return detail::describe_reference(detail::chosen_sweeps(), reference);
+  reference_row known;
+  if (!detail::describe_logits(reference, known)) [[unlikely]]
+    detail::refuse_logits(reference, "reference");
+  return known;
 }
 
 /// Compares two rows of raw logits of equal length.
@@ -23,7 +42,10 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
     throw shape_error{"the reference row has " + std::to_string(reference.size()) + " logits, the observed row " +
                       std::to_string(observed.size()) + "; give as many of each, at least one"};
   assert(known.top < reference.size());
-  return detail::row_comparison{detail::chosen_sweeps(), reference, observed, known}.measure(needs);
+  row_damage damage;
+  if (!detail::compare_logits(reference, observed, known, needs, damage)) [[unlikely]]
+    detail::refuse_logits(observed, "observed");
+  return damage;
 }
 
 }  // namespace klens

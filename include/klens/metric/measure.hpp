@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/as_floats.hpp>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
@@ -99,7 +100,7 @@ template <class Reference, class Observed, metric... Metrics>
       here.next_token = static_cast<std::size_t>(options.next_tokens[t]);
     measured[t] = {contribution{metrics(here)}...};
     for (const contribution& each : measured[t])
-      if (each.value != each.value) detail::refuse_nan(detail::names_of<Metrics...>);
+      if (detail::is_nan(each.value)) detail::refuse_nan(detail::names_of<Metrics...>);
   };
   constexpr std::size_t rows_at_once = 16;
   detail::parallel_for(options.threads, (rows + rows_at_once - 1) / rows_at_once, [&](std::size_t part) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <klens/detail/float_bits.hpp>
 #include <klens/metric/metric.hpp>
 #include <limits>
 #include <string_view>
@@ -104,7 +105,7 @@ struct delta_ce {
     if (!at.next_token) return {0, 0};
     const double before = static_cast<double>(at.reference[*at.next_token]);
     const double after = static_cast<double>(at.observed[*at.next_token]);
-    if (before == after && std::isinf(before)) return 0.0;  // masked in both
+    if (before == after && detail::is_infinite(before)) return 0.0;  // masked in both
     return at.damage.log_partition_change - (after - before);
   }
 };

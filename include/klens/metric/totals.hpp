@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/metric/metric.hpp>
 #include <limits>
 
@@ -13,9 +14,9 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 class compensated_sum {
  public:
   void add(double term) noexcept {
-    const double sum = sum_ + term;
-    const double of_term = sum - sum_;
-    const double rest = (sum_ - (sum - of_term)) + (term - of_term);
+    const double sum = kept(sum_ + term);
+    const double of_term = kept(sum - sum_);
+    const double rest = (sum_ - kept(sum - of_term)) + (term - of_term);
     sum_ = sum;
     rest_ += rest;
   }
@@ -23,9 +24,19 @@ class compensated_sum {
     add(other.sum_);
     rest_ += other.rest_;
   }
-  [[nodiscard]] double value() const noexcept { return std::isfinite(sum_) ? sum_ + rest_ : sum_; }
+  [[nodiscard]] double value() const noexcept { return detail::is_finite(sum_) ? sum_ + rest_ : sum_; }
 
  private:
+  /// The same, as it was rounded: with -ffast-math compilers would find that the rest is 0.
+  [[nodiscard]] static double kept(double value) noexcept {
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__)
+    const volatile double in_memory = value;
+    return in_memory;
+#else
+    return value;
+#endif
+  }
+
   double sum_ = 0;
   double rest_ = 0;
 };
@@ -77,7 +88,7 @@ class totals {
   }
 
   void take_worst(double value, std::size_t position) noexcept {
-    const bool first = worst_ != worst_;
+    const bool first = detail::is_nan(worst_);
     const bool worse = Metric::higher_is_worse ? value > worst_ : value < worst_;
     if (!first && !worse && !(value == worst_ && position < worst_position_)) return;
     worst_ = value;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/plan/detail/plan_knapsack.hpp>
 #include <klens/plan/greedy.hpp>
 #include <klens/plan/unit.hpp>
@@ -49,7 +50,7 @@ struct exact {
   [[nodiscard]] allocation smallest(std::span<const plan_unit> units, double damage_limit) const {
     detail::expect_units(units);
     const allocation mildest = detail::mildest_choices(units);
-    double magnitude = std::isfinite(damage_limit) ? std::abs(damage_limit) : 0;
+    double magnitude = detail::is_finite(damage_limit) ? std::abs(damage_limit) : 0;
     for (std::size_t u = 0; u < units.size(); ++u) magnitude += std::abs(units[u].choices[mildest.chosen[u]].damage);
     const auto count = static_cast<double>(units.size());
     const double room = damage_limit - mildest.damage + count * std::numeric_limits<double>::epsilon() * magnitude;

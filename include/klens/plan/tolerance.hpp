@@ -4,6 +4,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/plan/unit.hpp>
 #include <span>
 #include <string_view>
@@ -33,9 +34,9 @@ struct tolerance {
 
   template <std::invocable<std::span<const std::size_t>> Measure>
   [[nodiscard]] measured_allocation operator()(std::span<const plan_unit> units, Measure&& measure, double baseline) const {
-    if (!(gamma >= 1) || !std::isfinite(gamma))
+    if (!(gamma >= 1) || !detail::is_finite(gamma))
       throw argument_error{"tolerance: gamma is " + detail::number_text(gamma) + "; it must be 1 or more"};
-    if (!(baseline >= 1) || !std::isfinite(baseline))
+    if (!(baseline >= 1) || !detail::is_finite(baseline))
       throw argument_error{"tolerance: the baseline is " + detail::number_text(baseline) + "; a perplexity is 1 or more"};
     detail::expect_units(units);
     struct candidate {
@@ -47,7 +48,7 @@ struct tolerance {
       chosen.push_back(detail::least(
           units[u], [](const plan_choice& each) { return ~each.bytes; }, detail::damage_of));
       for (std::size_t c = 0; c < units[u].choices.size(); ++c)
-        if (c != chosen[u] && std::isfinite(units[u].choices[c].damage)) candidates.push_back({u, c});
+        if (c != chosen[u] && detail::is_finite(units[u].choices[c].damage)) candidates.push_back({u, c});
     }
     std::ranges::stable_sort(candidates, {},
                              [&](const candidate& each) { return units[each.unit].choices[each.choice].damage; });

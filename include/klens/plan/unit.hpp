@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <limits>
@@ -98,11 +99,11 @@ inline void expect_units(std::span<const plan_unit> units) {
       if (choice.schemes.size() != unit.layers.size())
         throw argument_error{"plan: " + unit_text(unit) + " has " + std::to_string(unit.layers.size()) + " layers, a choice " +
                              std::to_string(choice.schemes.size()) + " schemes"};
-      if (std::isnan(choice.damage) || choice.damage == -std::numeric_limits<double>::infinity())
+      if (detail::is_nan(choice.damage) || choice.damage == -std::numeric_limits<double>::infinity())
         throw numeric_error{"plan: the damage of " + unit_text(unit) + " under " + choice.schemes.front() + " is " +
-                            (std::isnan(choice.damage) ? "NaN" : "-inf") + "; score it again or leave it out"};
+                            (detail::is_nan(choice.damage) ? "NaN" : "-inf") + "; score it again or leave it out"};
       if (choice.bytes >= largest_plan_bytes) throw argument_error{"plan: the size of " + unit_text(unit) + " is not a size"};
-      possible = possible || std::isfinite(choice.damage);
+      possible = possible || detail::is_finite(choice.damage);
       largest = std::max(largest, choice.bytes);
     }
     if (!possible) throw argument_error{"plan: " + unit_text(unit) + " has no candidate with a finite damage; score it first"};
@@ -117,7 +118,7 @@ template <class First, class Second>
   std::size_t best = unit.choices.size();
   for (std::size_t c = 0; c < unit.choices.size(); ++c) {
     const plan_choice& choice = unit.choices[c];
-    if (!std::isfinite(choice.damage)) continue;
+    if (!detail::is_finite(choice.damage)) continue;
     if (best == unit.choices.size() || first(choice) < first(unit.choices[best]) ||
         (first(choice) == first(unit.choices[best]) && second(choice) < second(unit.choices[best])))
       best = c;

@@ -24,6 +24,10 @@ struct short_float {
   [[nodiscard]] static constexpr const char* name() noexcept { return is_fp16 ? "fp16" : "bf16"; }
   [[nodiscard]] static constexpr scheme_parts parts() noexcept { return {.family = scheme_family::floating_point, .bits = 16}; }
 
+  [[nodiscard]] static constexpr const char* limit_text() noexcept {
+    return is_fp16 ? "fp16 ends at 65504; use bf16" : "bf16 cannot hold it";
+  }
+
   /// Bytes of a stored row.
   [[nodiscard]] static constexpr std::size_t bytes(std::size_t columns) noexcept { return 2 * columns; }
 
@@ -42,6 +46,8 @@ static_assert(packing_quantizer<fp16> && packing_quantizer<bf16>);
 
 }  // namespace klens
 
-#if !defined(KLENS_COMPILED)
+#if defined(KLENS_COMPILED)
+#include <klens/quant/detail/compiled_loops.hpp>
+#else
 #include <klens/quant/detail/float16_loops.hpp>
 #endif

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <klens/detail/float_bits.hpp>
 #include <klens/quant/detail/row_checks.hpp>
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/scheme_parts.hpp>
@@ -39,7 +39,7 @@ struct f32 {
 
  private:
   static void expect_finite(std::span<const float> weights) {
-    const auto bad = std::find_if_not(weights.begin(), weights.end(), [](float w) { return std::isfinite(w); });
+    const auto bad = std::find_if_not(weights.begin(), weights.end(), [](float w) { return detail::is_finite(w); });
     if (bad != weights.end())
       detail::refuse_weight(name(), *bad, static_cast<std::size_t>(bad - weights.begin()), "only finite weights can be stored");
   }

@@ -68,6 +68,8 @@ static_assert(packing_quantizer<q4_0> && packing_quantizer<q8_0>);
 
 }  // namespace klens
 
-#if !defined(KLENS_COMPILED)
+#if defined(KLENS_COMPILED)
+#include <klens/quant/detail/compiled_loops.hpp>
+#else
 #include <klens/quant/detail/gguf_loops.hpp>
 #endif

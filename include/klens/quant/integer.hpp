@@ -7,7 +7,9 @@
 #include <klens/quant/scheme_parts.hpp>
 #include <span>
 #include <string>
-#if !defined(KLENS_COMPILED)
+#if defined(KLENS_COMPILED)
+#include <klens/quant/detail/compiled_loops.hpp>
+#else
 #include <klens/quant/detail/integer_loops.hpp>
 #endif
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/stats/bootstrap.hpp>
 #include <klens/stats/interval.hpp>
@@ -34,7 +35,7 @@ struct ranking {
   ranking result{std::string{scheme}, std::string{metric}, {}, 0};
   std::vector<sequence_sums> sums;
   for (const layer_score* each : all.ranked(metric)) {
-    if (each->scheme != scheme || !each->says_damage() || std::isnan(each->metrics[m].mean)) continue;
+    if (each->scheme != scheme || !each->says_damage() || detail::is_nan(each->metrics[m].mean)) continue;
     result.places.push_back({each, 0, {}});
     sums.emplace_back(each->metrics[m].by_sequence);
   }
@@ -64,7 +65,7 @@ struct rank_range {
   const bool higher_is_worse = all.metrics[m].higher_is_worse;
   std::vector<rank_range> ranges;
   for (const layer_score* each : all.ranked(metric))
-    if (each->scheme == scheme && each->positions > 0 && !std::isnan(each->metrics[m].mean)) ranges.push_back({each, 0, 0});
+    if (each->scheme == scheme && each->positions > 0 && !detail::is_nan(each->metrics[m].mean)) ranges.push_back({each, 0, 0});
   const auto surely_worse = [&](const layer_score& a, const layer_score& b) {
     const metric_score &left = a.metrics[m], &right = b.metrics[m];
     const double left_end = higher_is_worse ? left.low : left.high, right_end = higher_is_worse ? right.high : right.low;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/metric.hpp>
@@ -175,7 +176,9 @@ struct scores {
   /// damage (output_unchanged, not_measured, failed, a mean that is NaN) come last.
   [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const& {
     const std::size_t m = index_of(metric_name);
-    const auto says_nothing = [m](const layer_score& each) { return !each.says_damage() || std::isnan(each.metrics[m].mean); };
+    const auto says_nothing = [m](const layer_score& each) {
+      return !each.says_damage() || detail::is_nan(each.metrics[m].mean);
+    };
     std::vector<const layer_score*> order;
     for (const layer_score& each : candidates) order.push_back(&each);
     std::ranges::stable_sort(order, [&](const layer_score* a, const layer_score* b) {

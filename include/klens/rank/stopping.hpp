@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <functional>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/scan/paired_comparison.hpp>
@@ -258,7 +259,7 @@ inline any_stopping_rule any_stopping_rule::parse(std::string_view text) {
   if (in_seconds) number.remove_suffix(1);
   double value = 0;
   const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), value);
-  const bool is_number = failure == std::errc{} && end == number.data() + number.size() && std::isfinite(value);
+  const bool is_number = failure == std::errc{} && end == number.data() + number.size() && detail::is_finite(value);
   if (is_number && rule == "top" && value >= 1 && value <= 1e9 && value == std::floor(value))
     return top{static_cast<std::size_t>(value)};
   if (is_number && rule == "split" && 0 < value && value < 1) return split{value};

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/error.hpp>
 #include <klens/stats/interval.hpp>
@@ -128,12 +129,12 @@ template <class Statistics>
       throw shape_error{"bootstrap: statistics gave " + std::to_string(found.size()) + " values, then " +
                         std::to_string(values.size()) + "; it must always give as many"};
     for (std::size_t i = 0; i < values.size(); ++i)
-      if (!std::isnan(values[i])) again[i].push_back(values[i]);
+      if (!detail::is_nan(values[i])) again[i].push_back(values[i]);
   }
   const double t = student_t_quantile((1 - options.confidence) / 2, static_cast<double>(fewest) - 1);
   const double tail = student_t_tail(t, unbounded);
   for (std::size_t i = 0; i < found.size(); ++i) {
-    if (std::isnan(found[i].value) || again[i].empty()) continue;
+    if (detail::is_nan(found[i].value) || again[i].empty()) continue;
     std::ranges::sort(again[i]);
     const double shift = found[i].value - detail::quantile_of(again[i], 0.5);
     found[i].range = interval{detail::quantile_of(again[i], tail) + shift, detail::quantile_of(again[i], 1 - tail) + shift};
@@ -166,7 +167,7 @@ template <class Statistic>
       both[c] = {first.mean(candidates[c]), second.mean(candidates[c])};
     }
     const double tau = detail::kendall_of(both);
-    if (!std::isnan(tau)) {
+    if (!detail::is_nan(tau)) {
       total += tau;
       count += 1;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
@@ -129,7 +130,7 @@ inline void expect_confidence(double confidence) {
   std::vector<contribution> finite;
   std::size_t infinite = 0;
   for (const contribution& each : by_sequence)
-    if (detail::counts(each)) std::isfinite(each.value) ? finite.push_back(each) : void(++infinite);
+    if (detail::counts(each)) detail::is_finite(each.value) ? finite.push_back(each) : void(++infinite);
   if (finite.size() + infinite < 2) return std::nullopt;
   const auto of_finite = detail::interval_around(mean_of(finite), detail::influences(finite), confidence);
   interval range = of_finite.value_or(interval{-unbounded, unbounded});
@@ -155,7 +156,7 @@ inline void expect_confidence(double confidence) {
       second.push_back(b[s]);
     }
   const double value = mean_of(first) - mean_of(second);
-  if (first.size() > 1 && !std::isfinite(value))
+  if (first.size() > 1 && !detail::is_finite(value))
     return {value, interval{value == unbounded ? 0 : -unbounded, value == -unbounded ? 0 : unbounded}};
   std::vector<double> moves = detail::influences(first);
   const std::vector<double> of_second = detail::influences(second);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <limits>
 #include <numeric>
@@ -34,7 +35,7 @@ namespace detail {
   std::vector<std::pair<double, double>> both;
   both.reserve(a.size());
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (!std::isnan(a[i]) && !std::isnan(b[i])) both.emplace_back(a[i], b[i]);
+    if (!detail::is_nan(a[i]) && !detail::is_nan(b[i])) both.emplace_back(a[i], b[i]);
   return both;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/instruction_set.hpp>
 #include <limits>
 #include <span>
@@ -47,7 +48,7 @@ struct shrunken_variances {
 
   /// The shrunken variance: the mean of both, weighted by their degrees of freedom.
   [[nodiscard]] double operator()(double variance) const noexcept {
-    if (std::isinf(prior_dof)) return prior;
+    if (detail::is_infinite(prior_dof)) return prior;
     return (prior_dof * prior + own_dof * variance) / (prior_dof + own_dof);
   }
 };
@@ -60,7 +61,7 @@ struct shrunken_variances {
 [[nodiscard]] inline shrunken_variances shrink_variances(std::span<const double> variances, double own_dof) {
   double count = 0, mean = 0, squares = 0;
   for (const double each : variances)
-    if (each > 0 && std::isfinite(each)) {
+    if (each > 0 && detail::is_finite(each)) {
       count += 1;
       const double log_variance = std::log(each), before = mean;
       mean += (log_variance - mean) / count;

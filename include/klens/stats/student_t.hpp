@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/instruction_set.hpp>
 #include <limits>
 #include <numbers>
@@ -40,7 +41,7 @@ namespace detail {
 
 /// t times the density of Student's t at t. dof may be infinite: the normal distribution.
 [[nodiscard]] inline double student_t_slope(double t, double dof) noexcept {
-  if (std::isinf(dof)) return t * std::exp(-t * t / 2) / std::sqrt(2 * std::numbers::pi);
+  if (detail::is_infinite(dof)) return t * std::exp(-t * t / 2) / std::sqrt(2 * std::numbers::pi);
   const double at_zero = gamma_ratio(dof / 2) / std::sqrt(dof * std::numbers::pi);
   return at_zero * t * std::exp(-(dof + 1) / 2 * std::log1p(t * t / dof));
 }
@@ -50,10 +51,10 @@ namespace detail {
 /// P(T > t) for Student's t. dof >= 1 need not be whole, and may be infinite: the normal distribution.
 /// Edges      NaN for a NaN and for dof below 1.
 [[nodiscard]] inline double student_t_tail(double t, double dof) noexcept {
-  if (std::isnan(t) || !(dof >= 1)) return std::numeric_limits<double>::quiet_NaN();
+  if (detail::is_nan(t) || !(dof >= 1)) return std::numeric_limits<double>::quiet_NaN();
   if (t < 0) return 1 - student_t_tail(-t, dof);
-  if (std::isinf(t)) return 0;
-  if (std::isinf(dof)) return std::erfc(t / std::numbers::sqrt2) / 2;
+  if (detail::is_infinite(t)) return 0;
+  if (detail::is_infinite(dof)) return std::erfc(t / std::numbers::sqrt2) / 2;
   // I_x(dof/2, 1/2) / 2 with x = dof / (dof + t^2); x^(dof/2) sqrt(1-x) / B is t times the density but for a factor
   const double square = t * t, x = dof / (dof + square), slope = detail::student_t_slope(t, dof);
   if (square > 3) return slope * detail::beta_fraction(x, dof / 2, 0.5) / dof;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/rank/look.hpp>
@@ -20,8 +21,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// JSON has no infinities: they are strings; what is not known is null.
 [[nodiscard]] inline nlohmann::json number(double value) {
-  if (std::isnan(value)) return nullptr;
-  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  if (detail::is_nan(value)) return nullptr;
+  if (detail::is_infinite(value)) return value > 0 ? "inf" : "-inf";
   return value;
 }
 [[nodiscard]] inline double number(const nlohmann::json& value) {
@@ -91,7 +92,7 @@ template <class Value, std::size_t Count>
   std::vector<contribution> sums;
   for (std::size_t s = 0; s < values.size(); ++s) {
     sums.emplace_back(number(values[s]), number(weights[s]));
-    if (std::isnan(sums.back().value) || !(sums.back().weight >= 0 && std::isfinite(sums.back().weight)))
+    if (detail::is_nan(sums.back().value) || !(sums.back().weight >= 0 && detail::is_finite(sums.back().weight)))
       throw argument_error{"by_sequence has a value that is no number, or a weight below 0"};
   }
   return sums;

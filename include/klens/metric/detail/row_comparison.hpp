@@ -3,23 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <klens/error.hpp>
 #include <klens/metric/detail/divergence_sums.hpp>
 #include <klens/metric/detail/row_sweeps.hpp>
 #include <klens/metric/metric.hpp>
 #include <span>
-#include <string>
-#include <string_view>
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_logits(std::span<const float> row, std::string_view whose) {
-  for (std::size_t i = 0; i < row.size(); ++i)
-    if (std::isnan(row[i]) || (std::isinf(row[i]) && row[i] > 0))
-      throw numeric_error{std::string{whose} + " logit " + std::to_string(i) + " of " + std::to_string(row.size()) + " is " +
-                          (std::isnan(row[i]) ? "NaN" : "+inf") + "; logits must be finite, or -inf where masked"};
-  throw numeric_error{"every " + std::string{whose} + " logit is -inf; leave at least one token unmasked"};
-}
 
 /// Sum of (y - x)^2 in double, where float squares are too large. Equal infinities differ by 0.
 [[nodiscard]] inline double wide_squared_error(std::span<const float> x, std::span<const float> y) noexcept {
@@ -31,22 +20,22 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   return sum;
 }
 
-/// A row with what its sweeps say; `whose` is "reference" or "observed" in messages.
-[[nodiscard]] inline row_summary expect_logits(const row_sweeps& sweeps, std::span<const float> row, std::string_view whose) {
-  const row_summary summary = sweeps.describe(row);
-  if (!(summary.masked < static_cast<double>(row.size()))) refuse_logits(row, whose);
-  return summary;
+/// Whether a row is one of logits: finite, or -inf where masked, and not all of it.
+[[nodiscard]] inline bool are_logits(const row_summary& summary, std::span<const float> row) noexcept {
+  return summary.masked < static_cast<double>(row.size());
 }
 
-[[nodiscard]] inline reference_row describe_reference(const row_sweeps& sweeps, std::span<const float> row) {
-  const row_summary summary = expect_logits(sweeps, row, "reference");
-  reference_row known{static_cast<double>(row[summary.top]) + std::log(summary.partition), summary.energy, summary.top,
-                      summary.masked > 0};
+/// False where these are no logits.
+[[nodiscard]] inline bool describe(const row_sweeps& sweeps, std::span<const float> row, reference_row& known) noexcept {
+  const row_summary summary = sweeps.describe(row);
+  if (!are_logits(summary, row)) return false;
+  known = {static_cast<double>(row[summary.top]) + std::log(summary.partition), summary.energy, summary.top,
+           summary.masked > 0};
   if (std::isinf(known.energy)) {  // squares too large for float
     known.energy = 0;
     for (const float x : row) known.energy += std::isinf(x) ? 0 : static_cast<double>(x) * static_cast<double>(x);
   }
-  return known;
+  return true;
 }
 
 /// One comparison of two rows. The first sweep measures differences from that of the reference's top token, in float, and says
@@ -65,12 +54,14 @@ class row_comparison {
     damage_.reference_energy = known.energy;
   }
 
-  [[nodiscard]] row_damage measure(row_sums needs) {
+  /// False where the observed row is no row of logits.
+  [[nodiscard]] bool measure(row_sums needs) noexcept {
     const bool has_js = contains(needs, row_sums::js);
-    if (!sweep_once(has_js ? all_but_js : needs)) sweep_exactly();
+    if (!sweep_once(has_js ? all_but_js : needs) && !sweep_exactly()) return false;
     if (has_js) damage_.js = sweeps_.compare(care::exact, row_sums::js, x_, y_, close_, known_.top).js / partition_;
-    return damage_;
+    return true;
   }
+  [[nodiscard]] const row_damage& damage() const noexcept { return damage_; }
 
  private:
   [[nodiscard]] bool sweep_once(row_sums needs) noexcept {
@@ -92,8 +83,9 @@ class row_comparison {
     return true;
   }
 
-  void sweep_exactly() {
-    const row_summary observed = expect_logits(sweeps_, y_, "observed");
+  [[nodiscard]] bool sweep_exactly() noexcept {
+    const row_summary observed = sweeps_.describe(y_);
+    if (!are_logits(observed, y_)) return false;
     close_ = anchored(y_[observed.top], partition_ / observed.partition);
     const pair_sums sums = sweeps_.compare(care::exact, all_but_js, x_, y_, close_, known_.top);
     const divergence_sums means = means_of(sums);
@@ -101,6 +93,7 @@ class row_comparison {
     close_ = anchored(close_.y_from, static_cast<double>(close_.scale) / (1 + means.s));
     damage_.squared_error = std::isfinite(sums.squared_error) ? sums.squared_error : wide_squared_error(x_, y_);
     damage_.same_top = observed.top == known_.top;
+    return true;
   }
 
   [[nodiscard]] divergence_sums means_of(const pair_sums& sums) const noexcept {
@@ -127,5 +120,18 @@ class row_comparison {
   anchor close_;      // to the change of the partition function
   row_damage damage_;
 };
+
+// What compare_rows.hpp calls. compiled_rows.hpp has the same for users of klens::compiled.
+
+[[nodiscard]] inline bool describe_logits(std::span<const float> row, reference_row& known) noexcept {
+  return describe(chosen_sweeps(), row, known);
+}
+[[nodiscard]] inline bool compare_logits(std::span<const float> reference, std::span<const float> observed,
+                                         const reference_row& known, row_sums needs, row_damage& damage) noexcept {
+  row_comparison comparison{chosen_sweeps(), reference, observed, known};
+  if (!comparison.measure(needs)) return false;
+  damage = comparison.damage();
+  return true;
+}
 
 }  // namespace klens::detail

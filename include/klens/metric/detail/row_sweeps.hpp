@@ -26,8 +26,7 @@ template <care Care, class Arch>
   return compare_as<all_but_js, Care, Arch>(x, y, from, top);
 }
 
-/// All that depends on the instruction set, as one table, so that a binary can hold several and choose when it runs. What is
-/// behind it uses nothing that another translation unit, compiled for less, could share.
+/// All that depends on the instruction set.
 struct row_sweeps {
   row_summary (*describe)(std::span<const float> row) noexcept;
   pair_sums (*compare)(care, row_sums, std::span<const float> x, std::span<const float> y, const anchor&,
@@ -52,11 +51,6 @@ template <class Arch>
   return {&describe_row<Arch>, &compare_with<Arch>};
 }
 
-#if defined(KLENS_DISPATCH)
-/// The widest that this processor has; compiled by the target klens_dispatch.
-[[nodiscard]] row_sweeps chosen_sweeps() noexcept;
-#else
 [[nodiscard]] constexpr row_sweeps chosen_sweeps() noexcept { return sweeps_for<best_arch>(); }
-#endif
 
 }  // namespace klens::detail

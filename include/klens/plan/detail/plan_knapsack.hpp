@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/plan/detail/choice_knapsack.hpp>
 #include <klens/plan/unit.hpp>
@@ -27,10 +28,11 @@ struct plan_knapsack {
     for (std::size_t u = 0; u < units.size(); ++u) {
       double largest = 0;
       for (const plan_choice& choice : units[u].choices)
-        if (std::isfinite(choice.damage) && excess(u, choice) <= largest_excess) largest = std::max(largest, excess(u, choice));
+        if (detail::is_finite(choice.damage) && excess(u, choice) <= largest_excess)
+          largest = std::max(largest, excess(u, choice));
       largest_sum += largest;
     }
-    if (!std::isfinite(largest_sum))
+    if (!detail::is_finite(largest_sum))
       throw numeric_error{"plan: the damages add up to infinity; use +inf for what must not be chosen"};
     if (largest_sum > 0) exponent = 59 - std::ilogb(largest_sum);
     for (std::size_t u = 0; u < units.size(); ++u) {
@@ -38,7 +40,7 @@ struct plan_knapsack {
       choice_of.emplace_back();
       for (std::size_t c = 0; c < units[u].choices.size(); ++c) {
         const plan_choice& choice = units[u].choices[c];
-        if (!std::isfinite(choice.damage) || excess(u, choice) > largest_excess) continue;
+        if (!detail::is_finite(choice.damage) || excess(u, choice) > largest_excess) continue;
         classes.back().push_back({static_cast<std::int64_t>(choice.bytes), whole(excess(u, choice))});
         choice_of.back().push_back(c);
       }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -23,25 +22,32 @@ template <class Arch, class Stored>
 struct row_loops<Arch, short_float<Stored>> {
   using rows_type = short_float<Stored>;
 
-  [[gnu::flatten]] static weight_error round_trip(const rows_type&, std::span<const float> weights, std::span<float> kept) {
-    const bool wide = error_sums<Arch>::are_wide(batch<std::int32_t, Arch>(checked_largest(weights)));
+  [[nodiscard, gnu::flatten]] static unstorable round_trip(const rows_type&, std::span<const float> weights,
+                                                           std::span<float> kept, weight_error& error) noexcept {
+    const std::int32_t largest = largest_magnitude(weights);
+    if (largest >= too_large) [[unlikely]]
+      return first_too_large(weights);
+    const bool wide = error_sums<Arch>::are_wide(batch<std::int32_t, Arch>(largest));
     error_sums<Arch> sums;
     sums.sweep(weights, kept.data(), wide, [](auto some) {
       for (auto& each : some) each = nearest(each);
       return some;
     });
-    return sums.total();
+    error = sums.total();
+    return {};
   }
 
-  static void pack(const rows_type&, std::span<const float> weights, std::byte* packed) {
-    checked_largest(weights);
+  [[nodiscard]] static unstorable pack(const rows_type&, std::span<const float> weights, std::byte* packed) noexcept {
+    if (largest_magnitude(weights) >= too_large) [[unlikely]]
+      return first_too_large(weights);
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const auto stored = static_cast<Stored>(weights[i]);
       std::memcpy(packed + 2 * i, &stored, 2);
     }
+    return {};
   }
 
-  static void unpack(const rows_type&, const std::byte* packed, std::span<float> kept) {
+  static void unpack(const rows_type&, const std::byte* packed, std::span<float> kept) noexcept {
     for (std::size_t i = 0; i < kept.size(); ++i) {
       Stored stored;
       std::memcpy(&stored, packed + 2 * i, 2);
@@ -53,18 +59,14 @@ struct row_loops<Arch, short_float<Stored>> {
   /// Bits of the first magnitude that would round to infinity.
   static constexpr auto too_large = std::bit_cast<std::int32_t>(rows_type::too_large);
 
-  [[gnu::noinline, gnu::flatten]] static std::int32_t checked_largest(std::span<const float> weights) {
-    const std::int32_t largest = largest_of(extent_of<Arch, false>(weights).above);
-    if (largest >= too_large) [[unlikely]]
-      refuse(weights);
-    return largest;
+  [[nodiscard, gnu::noinline, gnu::flatten]] static std::int32_t largest_magnitude(std::span<const float> weights) noexcept {
+    return largest_of(extent_of<Arch, false>(weights).above);
   }
 
-  [[noreturn, gnu::noinline, gnu::cold]] static void refuse(std::span<const float> weights) {
-    const auto fits = [](float w) { return std::abs(w) < rows_type::too_large; };  // false for a NaN
-    const auto at = std::find_if_not(weights.begin(), weights.end(), fits);
-    refuse_weight(rows_type::name(), *at, static_cast<std::size_t>(at - weights.begin()),
-                  rows_type::is_fp16 ? "fp16 ends at 65504; use bf16" : "bf16 cannot hold it");
+  [[nodiscard, gnu::noinline, gnu::cold]] static unstorable first_too_large(std::span<const float> weights) noexcept {
+    std::size_t i = 0;
+    while (std::abs(weights[i]) < rows_type::too_large) ++i;  // stops at a NaN, too
+    return {.first = i, .count = 1};
   }
 
   [[nodiscard]] static batch<float, Arch> nearest(const batch<float, Arch>& weights) noexcept {

@@ -82,12 +82,14 @@ struct row_loops<Arch, gguf_block<Bits>> {
   using codec_type = gguf_codec<Arch, Bits>;
   static constexpr std::size_t block = rows_type::block, code_bytes = rows_type::block_bytes - 2;
 
-  static weight_error round_trip(const rows_type&, std::span<const float> weights, std::span<float> kept) {
-    return round_trip_groups<Arch>(codec_type{}, constant<block>{}, weights, kept);
+  [[nodiscard]] static unstorable round_trip(const rows_type&, std::span<const float> weights, std::span<float> kept,
+                                             weight_error& error) noexcept {
+    return round_trip_groups<Arch>(codec_type{}, constant<block>{}, weights, kept, error);
   }
 
-  [[gnu::flatten]] static void pack(const rows_type&, std::span<const float> weights, std::byte* packed) {
-    for_coded_groups<Arch>(
+  [[nodiscard, gnu::flatten]] static unstorable pack(const rows_type&, std::span<const float> weights,
+                                                     std::byte* packed) noexcept {
+    return for_coded_groups<Arch>(
         codec_type{}, constant<block>{}, weights, [&](std::size_t first, auto group, const group_levels& of, bool) {
           codes into;
           write_codes<Arch>(codec_type{}, of, group, into);
@@ -98,7 +100,7 @@ struct row_loops<Arch, gguf_block<Bits>> {
         });
   }
 
-  [[gnu::flatten]] static void unpack(const rows_type&, const std::byte* packed, std::span<float> kept) {
+  [[gnu::flatten]] static void unpack(const rows_type&, const std::byte* packed, std::span<float> kept) noexcept {
     for (std::size_t first = 0; first < kept.size(); first += block) {
       const std::byte* const from = packed + first / block * rows_type::block_bytes;
       codes of;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/simd.hpp>
@@ -119,15 +120,26 @@ template <class Arch>
   return storable;
 }
 
-/// Divides a row into groups and calls body(first column, weights, levels, wide) for each. A codec, integer_codec or gguf_codec,
+/// Of the groups of `part`, which begins in column `start`, the first whose scale is too large or NaN.
+[[nodiscard, gnu::noinline, gnu::cold]] inline unstorable first_unstorable(const group_tile& tile, float largest_scale,
+                                                                           std::size_t columns, std::size_t group_size,
+                                                                           std::size_t start) noexcept {
+  std::size_t g = 0;
+  while (std::abs(tile.divisor[g]) <= largest_scale) ++g;
+  const std::size_t first = g * group_size;
+  return {start + first, columns - first < group_size ? columns - first : group_size, tile.divisor[g]};
+}
+
+/// Divides a row into groups and calls body(first column, weights, levels, wide) for each, up to one that cannot be stored. A codec, integer_codec or gguf_codec,
 /// says what groups are stored with:
-///   rows             how rows are stored, with name(), largest_scale() and limit_text(), which says why and what to do
+///   rows             how rows are stored, with largest_scale()
 ///   has_sign()       whether it asks how far a group reaches above and below 0, or for its magnitude only
 ///   prepare(tile, groups, weights)
 ///                    from above and below to the levels, for all groups of a tile at once (what is not there is 0)
 template <class Arch, class Codec, class Size, class Body>
-inline void for_coded_groups(const Codec& codec, Size group_size, std::span<const float> row, const Body& body) {
-  if (row.empty()) return;
+[[nodiscard]] inline unstorable for_coded_groups(const Codec& codec, Size group_size, std::span<const float> row,
+                                                 const Body& body) {
+  if (row.empty()) return {};
   const std::size_t at_once = group_size * std::clamp<std::size_t>(group_tile::columns / group_size, 1, group_tile::capacity);
   for (std::size_t start = 0; start < row.size(); start += at_once) {
     const auto part = row.subspan(start, std::min(at_once, row.size() - start));
@@ -136,28 +148,31 @@ inline void for_coded_groups(const Codec& codec, Size group_size, std::span<cons
         codec.has_sign() ? measure<Arch, true>(part, group_size, tile) : measure<Arch, false>(part, group_size, tile);
     codec.prepare(tile, groups, part);
     if (!check<Arch>(tile, groups, codec.rows.largest_scale())) [[unlikely]]
-      refuse_groups(codec.rows, tile.divisor, part, group_size, start);
+      return first_unstorable(tile, codec.rows.largest_scale(), part.size(), group_size, start);
     std::size_t g = 0;
     for_groups(part, group_size,
                [&](std::size_t first, auto weights) { body(start + first, weights, tile.levels(g++), tile.wide); });
   }
+  return {};
 }
 
 /// The round trip of a row; `kept` may be the row itself. The codec also has
 ///   encode(weights, levels)   a vector of weights to codes
 ///   decode(codes, levels)     and on to the values that are kept, rounded()
 template <class Arch, class Codec, class Size>
-[[gnu::flatten]] weight_error round_trip_groups(const Codec& codec, Size group_size, std::span<const float> row,
-                                                std::span<float> kept) {
+[[nodiscard, gnu::flatten]] unstorable round_trip_groups(const Codec& codec, Size group_size, std::span<const float> row,
+                                                         std::span<float> kept, weight_error& error) {
   error_sums<Arch> sums;
-  for_coded_groups<Arch>(codec, group_size, row, [&](std::size_t first, auto weights, const group_levels& levels, bool wide) {
-    sums.sweep(weights, &kept[first], wide, [&](const auto& some) {
-      auto coded = codec.encode(some, levels);
-      for (auto& each : coded) each = codec.decode(each, levels);
-      return coded;
-    });
-  });
-  return sums.total();
+  const unstorable problem = for_coded_groups<Arch>(
+      codec, group_size, row, [&](std::size_t first, auto weights, const group_levels& levels, bool wide) {
+        sums.sweep(weights, &kept[first], wide, [&](const auto& some) {
+          auto coded = codec.encode(some, levels);
+          for (auto& each : coded) each = codec.decode(each, levels);
+          return coded;
+        });
+      });
+  error = sums.total();
+  return problem;
 }
 
 }  // namespace klens::detail

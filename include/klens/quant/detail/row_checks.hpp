@@ -1,8 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <span>
 #include <string>
@@ -11,7 +11,16 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr float largest_fp16_scale = 65519.996f;  // the last float that does not round to infinity
 
-// What throws is not inlined: the loops are flattened, and the texts would be most of their code.
+/// What a row's loops return where it cannot be stored: the columns of the first group whose scale its storage cannot hold, with
+/// that scale, or the first weight that is too large. None where `count` is 0. (Loops throw nothing: their code must not be shared
+/// between instruction sets, and texts would be most of it.)
+struct unstorable {
+  std::size_t first = 0;
+  std::size_t count = 0;
+  float scale = 0;
+
+  [[nodiscard]] bool found() const noexcept { return count != 0; }
+};
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void refuse_length(const std::string& scheme, const char* what, std::size_t is,
                                                                  std::size_t needed) {
@@ -32,19 +41,19 @@ void expect_length(const Scheme& scheme, const char* what, std::size_t is, std::
                       why};
 }
 
-/// Throws for the first group of `part`, which begins in column `start`, whose scale cannot be stored.
+/// Throws for what the loops found. `Rows` say what is too large and what to do about it.
 template <class Rows>
-[[noreturn, gnu::noinline, gnu::cold]] void refuse_groups(const Rows& rows, const float* scale, std::span<const float> part,
-                                                          std::size_t group_size, std::size_t start) {
-  std::size_t first = 0;
-  for (; std::abs(*scale) <= rows.largest_scale(); ++scale) first += group_size;
-  const auto weights = part.subspan(first, std::min(group_size, part.size() - first));
-  first += start;
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    if (!std::isfinite(weights[i])) refuse_weight(rows.name(), weights[i], first + i, "only finite weights can be stored");
-  throw numeric_error{std::string{rows.name()} + ": columns " + std::to_string(first) + " to " +
-                      std::to_string(first + weights.size() - 1) + " need a scale of " + std::to_string(*scale) + ", " +
-                      rows.limit_text()};
+[[noreturn, gnu::noinline, gnu::cold]] void refuse_row(const Rows& rows, std::span<const float> weights,
+                                                       const unstorable& where) {
+  if constexpr (requires { Rows::too_large; }) {
+    refuse_weight(rows.name(), weights[where.first], where.first, rows.limit_text());
+  } else {
+    for (std::size_t i = where.first; i < where.first + where.count; ++i)
+      if (!is_finite(weights[i])) refuse_weight(rows.name(), weights[i], i, "only finite weights can be stored");
+    throw numeric_error{std::string{rows.name()} + ": columns " + std::to_string(where.first) + " to " +
+                        std::to_string(where.first + where.count - 1) + " need a scale of " + std::to_string(where.scale) +
+                        ", " + rows.limit_text()};
+  }
 }
 
 }  // namespace klens::detail

@@ -16,26 +16,28 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 template <class Arch, class Rows>
 struct row_loops;
 
-/// The seam between quantizers and their loops. Lengths have been checked. The compiled form of the library (KLENS_COMPILED)
-/// specializes these three for each `Rows`, and chooses the instruction set when it runs.
+/// The seam between quantizers and their loops. Lengths have been checked. Users of klens::compiled find them defined in
+/// compiled_loops.hpp.
 template <class Rows>
-weight_error round_trip_loop(const Rows& rows, std::span<const float> weights, std::span<float> kept);
+[[nodiscard]] unstorable round_trip_loop(const Rows& rows, std::span<const float> weights, std::span<float> kept,
+                                         weight_error& error) noexcept;
 template <class Rows>
-void pack_loop(const Rows& rows, std::span<const float> weights, std::byte* packed);
+[[nodiscard]] unstorable pack_loop(const Rows& rows, std::span<const float> weights, std::byte* packed) noexcept;
 template <class Rows>
-void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kept);
+void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kept) noexcept;
 
 #if !defined(KLENS_COMPILED)
 template <class Rows>
-weight_error round_trip_loop(const Rows& rows, std::span<const float> weights, std::span<float> kept) {
-  return row_loops<best_arch, Rows>::round_trip(rows, weights, kept);
+unstorable round_trip_loop(const Rows& rows, std::span<const float> weights, std::span<float> kept,
+                           weight_error& error) noexcept {
+  return row_loops<best_arch, Rows>::round_trip(rows, weights, kept, error);
 }
 template <class Rows>
-void pack_loop(const Rows& rows, std::span<const float> weights, std::byte* packed) {
-  row_loops<best_arch, Rows>::pack(rows, weights, packed);
+unstorable pack_loop(const Rows& rows, std::span<const float> weights, std::byte* packed) noexcept {
+  return row_loops<best_arch, Rows>::pack(rows, weights, packed);
 }
 template <class Rows>
-void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kept) {
+void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kept) noexcept {
   row_loops<best_arch, Rows>::unpack(rows, packed, kept);
 }
 #endif
@@ -45,12 +47,18 @@ void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kep
 template <class Rows>
 weight_error checked_round_trip(const Rows& rows, std::span<const float> weights, std::span<float> kept) {
   expect_length(rows, "kept", kept.size(), weights.size());
-  return round_trip_loop(rows, weights, kept);
+  weight_error error;
+  const unstorable problem = round_trip_loop(rows, weights, kept, error);
+  if (problem.found()) [[unlikely]]
+    refuse_row(rows, weights, problem);
+  return error;
 }
 template <class Rows>
 void checked_pack(const Rows& rows, std::span<const float> weights, std::span<std::byte> packed) {
   expect_length(rows, "packed", packed.size(), rows.bytes(weights.size()));
-  pack_loop(rows, weights, packed.data());
+  const unstorable problem = pack_loop(rows, weights, packed.data());
+  if (problem.found()) [[unlikely]]
+    refuse_row(rows, weights, problem);
 }
 template <class Rows>
 void checked_unpack(const Rows& rows, std::span<const std::byte> packed, std::span<float> kept) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/metric.hpp>
@@ -80,7 +81,7 @@ class local_scores {
       score.local_energy = each.energy.value / each.energy.weight;
       if (each.kl.empty() || score.local_energy == 0) continue;
       const double kl = mean_of(each.kl);
-      if (!(kl > floor) || std::isinf(kl)) {
+      if (!(kl > floor) || detail::is_infinite(kl)) {
         ++drowned;
         continue;
       }
@@ -132,7 +133,8 @@ class local_scores {
       layer_score& each = found.candidates[c];
       metric_score& kl = each.metrics.front();
       const belief& known = refined.of(c);
-      if (each.source == score_source::local || each.result != outcome::measured || std::isinf(known.log_mean)) continue;
+      if (each.source == score_source::local || each.result != outcome::measured || detail::is_infinite(known.log_mean))
+        continue;
       kl.mean = std::exp(known.log_mean);
       if (each.local_energy > 0) each.gain = kl.mean / each.local_energy;
       set_interval(kl, student_t_quantile(0.025, unbounded) * std::sqrt(known.variance), common);
@@ -196,7 +198,7 @@ class local_scores {
     score.source = score_source::local;
     score.gain = std::exp(model_.mean(c));
     kl.mean = score.local_energy * score.gain;
-    if (std::isnan(spread_.all)) return;
+    if (detail::is_nan(spread_.all)) return;
     set_interval(kl, student_t_quantile(0.025, static_cast<double>(calibrations) - 1) * model_.deviation(c), spread_.all);
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/rank/look.hpp>
@@ -28,7 +29,7 @@ struct sequence_spread {
     std::vector<std::vector<double>> moves;
     for (const std::vector<contribution>& each : candidates) {
       const double mean = mean_of(each);
-      if (each.size() < 2 || !(mean > 0) || std::isinf(mean)) continue;
+      if (each.size() < 2 || !(mean > 0) || detail::is_infinite(mean)) continue;
       moves.push_back(influences(each));
       for (double& move : moves.back()) move /= mean;
     }
@@ -71,7 +72,7 @@ class refinement {
     std::map<std::size_t, double> logs;
     for (const auto& [c, sums] : measured) {
       const double kl = mean_of(sums);
-      if (!(kl > 0) || std::isinf(kl)) continue;
+      if (!(kl > 0) || detail::is_infinite(kl)) continue;
       const double weight = 1 / (beliefs_[c].variance + noise_of(sums));
       hardness += weight * (std::log(kl) - beliefs_[c].log_mean);
       weights += weight;

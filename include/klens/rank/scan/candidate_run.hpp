@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <klens/detail/float_bits.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/matrix.hpp>
@@ -61,7 +62,7 @@ inline void run_on(driver& forward, any_state& at, std::size_t stage) {
     sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
     sum.weight += 1;
   }
-  if (!std::isfinite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
+  if (!detail::is_finite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
   return sum;
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/parallel_for.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
@@ -92,7 +93,7 @@ struct batch_damage {
 
 /// Throws where a metric's answer for a position cannot enter a mean.
 inline void expect_contribution(const any_metric& metric, const contribution& given) {
-  if (given.value != given.value) throw numeric_error{"metric " + metric.name + " is NaN"};
+  if (is_nan(given.value)) throw numeric_error{"metric " + metric.name + " is NaN"};
   if (!(given.weight >= 0 && given.weight < std::numeric_limits<double>::infinity()))
     throw argument_error{"metric " + metric.name + " gives a position the weight " + number_text(given.weight) +
                          "; a weight is finite and at least 0"};

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/forward.hpp>
@@ -103,7 +104,7 @@ class driver {
   void set_costs(std::vector<double> costs) {
     double all = 0;
     for (std::size_t s = 0; s < costs.size(); ++s) {
-      if (!(costs[s] >= 0 && std::isfinite(costs[s])))
+      if (!(costs[s] >= 0 && detail::is_finite(costs[s])))
         throw argument_error{"the forward's cost(" + std::to_string(s) + ") is " + number_text(costs[s]) +
                              "; give a finite cost of at least 0"};
       all += costs[s];

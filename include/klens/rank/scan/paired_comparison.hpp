@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/stats/shrunken_variance.hpp>
 #include <klens/stats/student_t.hpp>
@@ -38,9 +39,9 @@ class paired_comparison {
     const bool by_logarithm = std::ranges::none_of(means, [](double mean) { return mean < 0; });
     const double sign = at.higher_is_worse ? 1 : -1;
     for (std::size_t i = 0; i < open_.size(); ++i) {
-      open_[i].damage = std::isnan(means[i]) ? -unbounded : sign * (by_logarithm ? std::log(means[i]) : means[i]);
+      open_[i].damage = detail::is_nan(means[i]) ? -unbounded : sign * (by_logarithm ? std::log(means[i]) : means[i]);
       open_[i].moves = influences(open_[i].sums);
-      const bool none = means[i] == 0 || !std::isfinite(means[i]);  // nothing can move it
+      const bool none = means[i] == 0 || !detail::is_finite(means[i]);  // nothing can move it
       for (double& each : open_[i].moves) each = none ? 0 : by_logarithm ? each / means[i] : each;
     }
     std::ranges::stable_sort(open_, std::ranges::greater{}, &entry::damage);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <klens/detail/float_bits.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/stats/interval.hpp>
@@ -21,8 +22,8 @@ inline void summarize(const any_metric& metric, metric_score& score, bool saving
 
 /// Enters a position's value if it is worse than the worst so far; NaN stands for none.
 inline void take_worst(const any_metric& metric, metric_score& score, double value, std::size_t position) {
-  if (std::isnan(value)) return;
-  if (!std::isnan(score.worst) && !(metric.higher_is_worse ? value > score.worst : value < score.worst)) return;
+  if (detail::is_nan(value)) return;
+  if (!detail::is_nan(score.worst) && !(metric.higher_is_worse ? value > score.worst : value < score.worst)) return;
   score.worst = value;
   score.worst_position = position;
 }

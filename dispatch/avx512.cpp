@@ -1,7 +1,0 @@
-#include "sweeps.hpp"
-
-namespace klens::detail {
-
-row_sweeps avx512_sweeps() noexcept { return sweeps_for<best_arch>(); }
-
-}  // namespace klens::detail
