@@ -23,6 +23,7 @@ template <class Rows>
 }
 
 // The seam of row_loops.hpp, out of the compiled library.
+#if defined(KLENS_COMPILED)
 
 template <class Rows>
 unstorable round_trip_loop(const Rows& rows, std::span<const float> weights, std::span<float> kept,
@@ -41,5 +42,6 @@ template <class Rows>
 void unpack_loop(const Rows& rows, const std::byte* packed, std::span<float> kept) noexcept {
   compiled::chosen().unpack(format_of(rows), packed, kept.size(), kept.data());
 }
+#endif
 
 }  // namespace klens::detail
