@@ -161,7 +161,8 @@ packages_of() {
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
     clang) echo clang-14 pkgconf ;;
     tidy) echo clang-14 clang-tidy-14 ;;
-    exports | python | torch) echo python3-venv python3-pip ;;
+    exports) echo python3-venv python3-pip ;;
+    python | torch) echo python3-venv python3-dev ;;
     release) echo pkgconf ;;
   esac
 }
