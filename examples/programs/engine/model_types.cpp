@@ -64,7 +64,7 @@ described_model described_in(const config& file) {
                 "(src/transformers/models/mamba, mamba2), or take the published folder whose name ends in -hf");
   std::string all;
   for (const model_type& each : known) all += (all.empty() ? "" : ", ") + std::string(each.name);
-  file.refuse("model_type", "is " + klens::detail::name_text(name) + "; klens knows " + all);
+  file.refuse("model_type", (name.empty() ? "is missing" : "is " + klens::detail::name_text(name)) + "; klens knows " + all);
 }
 
 }  // namespace programs

@@ -211,6 +211,7 @@ void plan(const plan_arguments& arguments) {
               static_cast<unsigned long long>(found.bytes), static_cast<unsigned long long>(found.budget_bytes),
               size_text(inputs.held_out).c_str(), own.kl.positions());
   print_table(listed, measured, static_cast<double>(klens::weights_of(made.units)));
+  for (const listed_version& each : listed) std::printf("%s", remark_on(each, untouched).c_str());
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];
   std::printf("layers:");

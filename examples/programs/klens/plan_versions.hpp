@@ -12,12 +12,16 @@
 #include <string>
 #include <vector>
 
+#include "storable.hpp"
+#include "terminal.hpp"
+
 namespace programs {
 
 struct listed_version {
   std::string name;
   std::uint64_t bytes = 0;  ///< of the layers that it has a scheme for
   klens::model_version version{};
+  std::vector<std::string> left_untouched{};  ///< layers that its scheme cannot store
 };
 
 /// Every layer of some units under one scheme; those that it cannot store under `untouched`, which holds their weights.
@@ -29,11 +33,22 @@ struct listed_version {
       return std::ranges::find(unit.layers, each.name) != unit.layers.end();
     };
     if (std::ranges::none_of(units, has)) continue;
-    const klens::scheme wanted{name}, scheme = wanted.stores(each.columns()) ? wanted : klens::scheme{untouched};
+    const klens::scheme wanted{name};
+    const bool stores = can_store(wanted, each);
+    if (!stores) made.left_untouched.push_back(each.name);
+    const klens::scheme scheme = stores ? wanted : klens::scheme{untouched};
     made.version.emplace(each.name, scheme);
     made.bytes += scheme.bytes(each.rows(), each.columns());
   }
   return made;
+}
+
+/// A line where a uniform version has layers that its scheme cannot store; else nothing.
+[[nodiscard]] inline std::string remark_on(const listed_version& uniform, const std::string& untouched) {
+  if (uniform.left_untouched.empty()) return "";
+  const std::size_t count = uniform.left_untouched.size();
+  return text("%s cannot store %zu of the layers (%s%s); there they are in %s\n", uniform.name.c_str(), count,
+              printable(uniform.left_untouched.front()).c_str(), count > 1 ? ", ..." : "", untouched.c_str());
 }
 
 /// What a plan is compared with: the untouched weights, every scored scheme for all layers, and 8 and 4 bits of the first one's

@@ -3,11 +3,6 @@
 
 namespace programs {
 
-bool rank(const rank_arguments& arguments) {
-  rank_scan scan{arguments};
-  const klens::scores scores = scan.run(scan.tokens(), arguments.checkpoint, true);
-  scan.report(scores);
-  return scores.complete;
-}
+bool rank(const rank_arguments& arguments) { return rank_scan{arguments}.rank(arguments.checkpoint); }
 
 }  // namespace programs

@@ -40,11 +40,18 @@ rank_scan::rank_scan(const rank_arguments& arguments)
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
                              const std::string& phase) {
-  hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
-  const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
+  return request_.run(subject_, part, measurement_on(part), {checkpoint, noise_floor, phase});
+}
+
+bool rank_scan::rank(const std::filesystem::path& checkpoint) {
+  return request_.rank(subject_, measurement_on(subject_.tokens), {checkpoint, true});
+}
+
+scan_request::measurement rank_scan::measurement_on(const token_set& part) {
+  return [this, &part](const auto& schemes, const auto& metrics, const auto& options) {
+    hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
     return klens::rank_layers(subject_.layers, forward, schemes, metrics, options);
   };
-  return request_.run(subject_, part, measure, {checkpoint, noise_floor, phase});
 }
 
 }  // namespace programs

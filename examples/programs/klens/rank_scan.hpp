@@ -29,10 +29,15 @@ class rank_scan {
   [[nodiscard]] klens::scores run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,
                                   const std::string& phase = {});
 
+  /// Scans all of the tokens and reports; what was measured is written also where the scan fails. False: interrupted.
+  [[nodiscard]] bool rank(const std::filesystem::path& checkpoint);
+
   /// Prints the scores, and writes them where the command line says so.
   void report(const klens::scores& scores) const { request_.report(subject_, scores); }
 
  private:
+  [[nodiscard]] scan_request::measurement measurement_on(const token_set& part);
+
   scan_request request_;
   std::size_t threads_;
   model model_;

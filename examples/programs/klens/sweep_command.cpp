@@ -39,6 +39,7 @@ struct swept_curve {
   std::uint64_t weights = 0;
   std::string untouched;  // the scheme that holds the weights
   std::vector<klens::unknown_damage> unknown{};
+  std::string remarks{};  // lines
 
   void add(swept_point point, klens::model_version version) {
     point.version = static_cast<std::size_t>(std::ranges::find(versions, version) - versions.begin());
@@ -80,6 +81,7 @@ swept_curve plan_all(const plan_inputs& inputs, const sweep_arguments& arguments
   curve.weights = klens::weights_of(units);
   for (const std::string& name : baseline_names(inputs.schemes, curve.untouched)) {
     listed_version all = uniform(name, units, inputs.layers, curve.untouched);
+    curve.remarks += remark_on(all, curve.untouched);
     curve.add({"uniform", name, all.bytes, all.bytes}, std::move(all.version));
   }
   return curve;
@@ -230,7 +232,7 @@ void sweep(const sweep_arguments& arguments) {
                text("%.5g", of.kl.mean()), text("%.4f", of.perplexity())});
   }
   lines.print(stdout);
-  std::printf("%s", remarks_on(curve.unknown).c_str());
+  std::printf("%s%s", curve.remarks.c_str(), remarks_on(curve.unknown).c_str());
   if (!arguments.output.empty()) {
     klens::write_file(arguments.output, klens::json_text(to_json(curve, measured, inputs, arguments)));
     std::printf("curve written to %s\n", arguments.output.c_str());

@@ -7,6 +7,7 @@
 #include <klens/plan/exact.hpp>
 #include <klens/plan/measure.hpp>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "engine.hpp"
@@ -17,6 +18,7 @@
 #include "llama_tokens.hpp"
 #include "plan_remarks.hpp"
 #include "quantized_file.hpp"
+#include "storable.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
@@ -55,6 +57,7 @@ struct version {
   std::string name;
   tensor_types types;
   std::uint64_t bytes = 0;
+  std::string cannot_store{};  // a tensor whose weights its types cannot hold; empty: none
 };
 
 klens::model_version schemes_of(const tensor_types& types, std::span<const klens::layer> layers, const gguf_file& file) {
@@ -67,19 +70,31 @@ klens::model_version schemes_of(const tensor_types& types, std::span<const klens
   return schemes;
 }
 
-// The untouched model first.
-std::vector<klens::measured_version> measure(const std::vector<version>& versions, gguf_model& model,
-                                             std::vector<klens::layer>& layers, const gguf_file& file,
-                                             const programs::token_set& tokens, const programs::run_arguments& run) {
+// The KL of each version; nothing where it cannot be made.
+std::vector<std::optional<double>> measure(std::vector<version>& versions, gguf_model& model, std::vector<klens::layer>& layers,
+                                           const gguf_file& file, const programs::token_set& tokens,
+                                           const programs::run_arguments& run) {
   const std::size_t per_batch = run.sequences_per_batch();
   std::vector<klens::model_version> schemes;
-  for (const version& each : versions) schemes.push_back(schemes_of(each.types, layers, file));
+  for (version& each : versions) {
+    const klens::model_version made = schemes_of(each.types, layers, file);
+    for (const klens::layer& layer : layers)
+      if (const auto own = made.find(layer.name); own != made.end() && !programs::can_store(own->second, layer))
+        each.cannot_store = layer.name;
+    if (each.cannot_store.empty()) schemes.push_back(made);
+  }
   const auto forward = [&](std::size_t batch) { return model.logits(tokens.batch(batch, per_batch), tokens.length); };
-  return klens::measure_versions(forward, layers, schemes,
-                                 {.batches = (tokens.sequences + per_batch - 1) / per_batch,
-                                  .sequence_length = tokens.length,
-                                  .counted = tokens.counted(),
-                                  .threads = run.threads});
+  const std::vector<klens::measured_version> measured =
+      klens::measure_versions(forward, layers, schemes,
+                              {.batches = (tokens.sequences + per_batch - 1) / per_batch,
+                               .sequence_length = tokens.length,
+                               .counted = tokens.counted(),
+                               .threads = run.threads});
+  std::vector<std::optional<double>> kl;
+  std::size_t next = 1;  // after the untouched model
+  for (const version& each : versions)
+    kl.push_back(each.cannot_store.empty() ? std::optional{measured[next++].kl.mean()} : std::nullopt);
+  return kl;
 }
 
 programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
@@ -132,8 +147,8 @@ void plan(const plan_arguments& arguments) {
     versions.push_back({arguments.limit.like, made, file.file_bytes_as(made)});
   }
   versions.push_back({"plan", types, bytes});
-  std::vector<klens::measured_version> measured;
-  if (has_tokens) measured = measure(versions, model, layers, file, held_out, arguments.run);
+  std::vector<std::optional<double>> kl;
+  if (has_tokens) kl = measure(versions, model, layers, file, held_out, arguments.run);
 
   std::printf("plan for %s: %zu tensors, %llu bytes, kl predicted %.5g nats/token\n%s\n\n", file.path().filename().c_str(),
               units.size(), static_cast<unsigned long long>(bytes), chosen.damage,
@@ -147,12 +162,14 @@ void plan(const plan_arguments& arguments) {
     const auto of_tensors = static_cast<double>(each.bytes - file.metadata_bytes());
     std::vector<std::string> cells{each.name, std::to_string(each.bytes),
                                    programs::text("%.3f", 8 * of_tensors / static_cast<double>(file.weights()))};
-    if (has_tokens) cells.push_back(programs::text("%.5g", measured[v + 1].kl.mean()));
+    if (has_tokens) cells.push_back(kl[v] ? programs::text("%.5g", *kl[v]) : "-");
     lines.add(cells);
   }
   lines.print(stdout);
-  if (has_tokens)
-    std::printf("held out: %s (%zu positions)\n", programs::size_text(held_out).c_str(), measured[0].kl.positions());
+  if (has_tokens) std::printf("held out: %s (%zu positions)\n", programs::size_text(held_out).c_str(), held_out.positions());
+  for (const version& each : versions)
+    if (!each.cannot_store.empty())
+      std::printf("%s cannot store the weights of %s, so it was not measured\n", each.name.c_str(), each.cannot_store.c_str());
   std::map<std::string, std::size_t> counts;
   for (const auto& [name, type] : types) ++counts[ggml_format::name_of(type)];
   std::printf("tensors:");

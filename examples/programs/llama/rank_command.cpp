@@ -124,9 +124,7 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
     if (base) scores.remarks.emplace_back(base_remark);
     return scores;
   };
-  const klens::scores scores = request.run(subject, subject.tokens, measure, {.checkpoint = arguments.checkpoint});
-  request.report(subject, scores);
-  return scores.complete;
+  return request.rank(subject, measure, {.checkpoint = arguments.checkpoint});
 }
 
 }  // namespace llama_adapter

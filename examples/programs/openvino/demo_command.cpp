@@ -5,6 +5,7 @@
 #include <klens/io/safetensors.hpp>
 #include <klens/io/scores_json.hpp>
 #include <klens/plan/size.hpp>
+#include <klens/plan/units_of.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/random.hpp>
 
@@ -69,6 +70,15 @@ void expect_usable(const demo_arguments& arguments) {
                             "] on is also calibration text; hold other text out (--held-out-first)"};
 }
 
+// What holds the weights of an IR bit for bit.
+std::string untouched_scheme(const std::filesystem::path& model) {
+  const checked_ir ir = read_ir(model);
+  std::vector<ir_weight> weights = turn_weights_into_inputs(*ir.model, ir.path);
+  std::vector<klens::layer> layers;
+  for (ir_weight& each : weights) layers.push_back(each.as_layer());
+  return klens::holding_scheme(layers).name() == "fp16" ? "fp16" : "f32";
+}
+
 bool demo(demo_arguments arguments) {
   expect_sensible(arguments);
   if (arguments.synthetic.empty())
@@ -87,8 +97,8 @@ bool demo(demo_arguments arguments) {
   if (!openvino_adapter::rank(ranking)) return false;
 
   std::vector<profile_subject> subjects;
-  const std::vector<demo_version> versions =
-      demo_versions(klens::read_scores(ranking.output).result, arguments.budgets, arguments.assume_harmless);
+  const std::vector<demo_version> versions = demo_versions(klens::read_scores(ranking.output).result, arguments.budgets,
+                                                           arguments.assume_harmless, untouched_scheme(arguments.model));
   std::printf("%s", programs::remarks_on(versions.back().plan.unknown).c_str());
   for (const demo_version& each : versions) {
     const std::filesystem::path xml = folder / (each.name + ".xml"), plan = folder / (each.name + "-plan.json");
@@ -109,7 +119,7 @@ bool demo(demo_arguments arguments) {
 
 void add_demo(CLI::App& app, demo_arguments& arguments, bool& interrupted) {
   CLI::App& command = *app.add_subcommand(
-      "demo", "rank an IR, store it in fp16, in ten cuts by KL from 8 bits to 4 and in exact plans, and profile all of them");
+      "demo", "rank an IR, store it as it is, in ten cuts by KL from 8 bits to 4 and in exact plans, and profile all of them");
   command.add_option("MODEL", arguments.model, "an IR that is not compressed: model.xml, with model.bin beside it");
   command.add_option("--synthetic", arguments.synthetic,
                      "mamba2-130m or llama-130m in place of an IR: random weights in that shape");

@@ -48,16 +48,15 @@ klens::allocation cut_at(const std::vector<klens::plan_unit>& units, double shar
 }  // namespace
 
 std::vector<demo_version> demo_versions(const klens::scores& scores, const std::vector<std::string>& budgets,
-                                        const std::vector<std::string>& assume_harmless) {
+                                        const std::vector<std::string>& assume_harmless, const std::string& untouched) {
   klens::scored_units scored = klens::units_of(scores, {.assume_harmless = assume_harmless, .offer = offer_of});
   const std::vector<klens::plan_unit> units = klens::constrain(std::move(scored.units), {});
   std::vector<demo_version> versions(1);
-  versions[0] = {"fp16", "fp16", {}};
+  versions[0] = {untouched, untouched, {}};
   const std::uint64_t weights = klens::weights_of(units);
-  for (const klens::plan_unit& unit : units) {
-    for (const std::string& each : unit.layers) versions[0].plan.layers.push_back({each, "fp16"});
-  }
-  versions[0].plan.bytes = 2 * weights;
+  for (const klens::plan_unit& unit : units)
+    for (const std::string& each : unit.layers) versions[0].plan.layers.push_back({each, untouched});
+  versions[0].plan.bytes = (untouched == "fp16" ? 2 : 4) * weights;
   for (std::size_t cut = 0; cut < cuts; ++cut) {
     const klens::allocation found = cut_at(units, static_cast<double>(cut) / (cuts - 1));
     versions.push_back({programs::text("p%02zu", cut + 1), "cuts", klens::make_plan("cut", units, found, found.bytes)});

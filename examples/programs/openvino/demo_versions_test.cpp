@@ -66,6 +66,13 @@ TEST_CASE("fp16, ten cuts from all 8 bits to all 4 in the order of KL, and a pla
   }
 }
 
+TEST_CASE("the first version holds the weights: f32 where fp16 does not") {
+  const demo_version first = demo_versions(nine_layers(), {}, {}, "f32").front();
+  CHECK(first.name == "f32");
+  CHECK(first.plan.bytes == 4 * 9 * rows * 64);
+  CHECK(*first.plan.scheme_of("l3") == "f32");
+}
+
 TEST_CASE("layers that kernels fuse share a scheme") {
   klens::scores scores = nine_layers();
   for (const char* name : {"0.q_proj.weight", "0.k_proj.weight", "0.v_proj.weight"})

@@ -39,10 +39,9 @@ bool rank(const programs::rank_arguments& arguments) {
   const auto measure = [&](const auto& schemes, const auto& metrics, const auto& options) {
     return klens::rank_layers(subject.layers, forward, schemes, metrics, options);
   };
-  const klens::scores scores = request.run(subject, subject.tokens, measure, {.checkpoint = arguments.checkpoint});
-  request.report(subject, scores);
-  if (scores.complete) print_damage_of_device(model, subject.tokens, per_batch, arguments.run.threads);
-  return scores.complete;
+  const bool complete = request.rank(subject, measure, {.checkpoint = arguments.checkpoint});
+  if (complete) print_damage_of_device(model, subject.tokens, per_batch, arguments.run.threads);
+  return complete;
 }
 
 void add_rank(CLI::App& app, programs::rank_arguments& arguments, bool& interrupted) {

@@ -10,6 +10,7 @@
 #include <klens/io/checkpoint.hpp>
 #include <klens/io/scores_json.hpp>
 #include <klens/rank/ranking.hpp>
+#include <klens/rank/scan_error.hpp>
 #include <regex>
 #include <string>
 #include <vector>
@@ -170,7 +171,13 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
       klens::write_checkpoint(at.checkpoint, identity, so_far);
     };
   }
-  return measure(schemes_, metrics_, options);
+  try {
+    return measure(schemes_, metrics_, options);
+  } catch (const klens::scan_error& caught) {
+    const std::string problem = caught.what();
+    const bool memory = problem.find("out of memory") != problem.npos || problem.find("bad_alloc") != problem.npos;
+    throw klens::scan_error{problem + (memory ? "; use a smaller --batch" : ""), caught.partial};
+  }
 }
 
 klens::scores scan_request::run_both_ways(const measurement& measure, klens::rank_options options) const {
@@ -206,14 +213,30 @@ void scan_request::report(const scan_subject& subject, const klens::scores& scor
   std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
               static_cast<double>(peak_bytes()) / 1e6);
   if (!arguments_.output.empty()) {
-    klens::write_scores(arguments_.output, {{arguments_.run.model.string(), fingerprint_of_files(subject.files),
-                                             arguments_.run.tokens.file.string(), subject.tokens.fingerprint(),
-                                             subject.tokens.length, arguments_.run.tokens.first, peak_bytes(), arguments_.sort,
-                                             sketch_of(subject.tokens.without_padding())},
-                                            scores});
+    write(subject, scores);
     std::printf("scores written to %s\n", arguments_.output.c_str());
   }
   if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");
+}
+
+bool scan_request::rank(const scan_subject& subject, const measurement& measure, const scan_circumstances& at) const {
+  try {
+    const klens::scores scores = run(subject, subject.tokens, measure, at);
+    report(subject, scores);
+    return scores.complete;
+  } catch (const klens::scan_error& caught) {
+    if (arguments_.output.empty() || std::ranges::none_of(caught.partial.candidates, &klens::layer_score::says_damage)) throw;
+    write(subject, caught.partial);
+    throw klens::error{caught.what() + std::string{"; what was measured until then is in "} + arguments_.output.string()};
+  }
+}
+
+void scan_request::write(const scan_subject& subject, const klens::scores& scores) const {
+  klens::write_scores(arguments_.output,
+                      {{arguments_.run.model.string(), fingerprint_of_files(subject.files), arguments_.run.tokens.file.string(),
+                        subject.tokens.fingerprint(), subject.tokens.length, arguments_.run.tokens.first, peak_bytes(),
+                        arguments_.sort, sketch_of(subject.tokens.without_padding())},
+                       scores});
 }
 
 }  // namespace programs

@@ -50,14 +50,19 @@ class scan_request {
   /// `all` has at least one.
   [[nodiscard]] std::vector<klens::layer> chosen(const std::vector<klens::layer>& all) const;
 
-  /// Scans `part`, some of the subject's tokens.
+  /// Scans `part`, some of the subject's tokens. Throws klens::scan_error where the scan fails, with advice.
   [[nodiscard]] klens::scores run(const scan_subject& subject, const token_set& part, const measurement& measure,
                                   const scan_circumstances& at) const;
 
   /// Prints the scores, and writes them where the command line says so.
   void report(const scan_subject& subject, const klens::scores& scores) const;
 
+  /// Scans all of the subject's tokens and reports. Where the scan fails, what it had measured is written first. False:
+  /// interrupted.
+  [[nodiscard]] bool rank(const scan_subject& subject, const measurement& measure, const scan_circumstances& at) const;
+
  private:
+  void write(const scan_subject& subject, const klens::scores& scores) const;
   [[nodiscard]] klens::scores run_both_ways(const measurement& measure, klens::rank_options options) const;
 
   const rank_arguments& arguments_;
