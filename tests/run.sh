@@ -6,8 +6,12 @@
 #     release     g++ for this machine, CMake: every test; the package, and projects that use it
 #     meson       clang for this machine, Meson: every test; its package, and projects that use it
 #     headers     clang, newest xsimd (14): each header compiles alone
+#     locale      what reads and writes numbers, in a locale whose decimal point is a comma
 #   bash tests/run.sh --all      these as well
 #     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
+#     threads     g++ with the thread sanitizer: what runs on several threads, of the library and of the engine
+#     mpi         klens-mpi, on one process and on three
+#     onednn      the engine with oneDNN's matrix products
 #     xsimd14     g++ for this machine, newest xsimd: the tests of the kernels
 #     aarch64     cross g++, NEON under qemu: the tests of the kernels
 #     clang       clang for this machine, CMake: every test
@@ -25,8 +29,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 cd -- "$root" || exit
 source scripts/setup.sh
 
-usual=(format release meson headers)
-further=(sanitizers xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
+usual=(format release locale meson headers)
+further=(sanitizers threads mpi onednn xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant;compiled")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -34,10 +38,13 @@ clang=(-D CMAKE_CXX_COMPILER=clang++-14)
 skipped=77
 skip() { echo "$*"; return $skipped; }
 
+# configure FOLDER PRESET [ARGUMENT...]: configures build/FOLDER, for as little to compile as can be.
+configure() { cmake --preset "$2" -B "build/$1" -D CMAKE_UNITY_BUILD=ON -D KLENS_JOIN_TESTS=ON "${@:3}"; }
+
 # with_cmake FOLDER PRESET [ARGUMENT...]: configures build/FOLDER, builds what can be built, runs what was built.
 with_cmake() {
   local folder=build/$1 status=0
-  cmake --preset "$2" -B "$folder" -D CMAKE_UNITY_BUILD=ON "${@:3}" || return
+  configure "$@" || return
   cmake --build "$folder" -j "$(nproc)" -- -k 0 || status=1
   ctest --test-dir "$folder" -j "$(nproc)" --timeout 900 --output-on-failure || status=1
   return $status
@@ -83,16 +90,42 @@ stage_format() {
   return $status
 }
 stage_release() { with_cmake release release; }
+# In the build of the stage release; the locale is made here, so that the machine keeps those it has.
+stage_locale() {
+  local folder=$root/build/locales
+  if [[ ! -e $folder/de_DE.UTF-8 ]]; then
+    mkdir -p "$folder" && localedef -i de_DE -f UTF-8 "$folder/de_DE.UTF-8" || skip "there is no localedef to make de_DE.UTF-8 with" || return
+  fi
+  configure release release && cmake --build build/release --target klens_tests -j "$(nproc)" &&
+    LOCPATH=$folder KLENS_TEST_LOCALE=de_DE.UTF-8 ctest --test-dir build/release -R '^(stats|rank|plan|io|users)_|_(any_metric|scheme)_' \
+      -E '_refused$' -j "$(nproc)" --timeout 900 --output-on-failure
+}
 stage_sanitizers() {
-  cmake --preset debug -B build/debug -D CMAKE_UNITY_BUILD=ON -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;engine;fuzz" &&
+  configure debug debug -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;engine;fuzz" &&
     cmake --build build/debug --target klens_tests -j "$(nproc)" &&
     ctest --test-dir build/debug -R '^(io|engine|fuzz)_' -j "$(nproc)" --timeout 900 --output-on-failure
+}
+# Without randomized addresses, which the thread sanitizer of g++ 12 does not always come to terms with.
+stage_threads() {
+  configure threads release -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="detail;metric;quant;rank;engine" -D CMAKE_CXX_FLAGS="-fsanitize=thread -g1" &&
+    cmake --build build/threads --target klens_tests -j "$(nproc)" -- -k 0 &&
+    setarch -R ctest --test-dir build/threads -j "$(nproc)" --timeout 900 --output-on-failure \
+      -R 'detail_parallel_for|metric_measure|quant_round_trip|rank_(scan|rank_layers|noise_floor)|engine_(staged|golden|parts)'
+}
+stage_mpi() {
+  configure release release -D KLENS_BUILD_MPI=ON && cmake --build build/release --target klens_program klens_mpi -j "$(nproc)" &&
+    ctest --test-dir build/release -R '^program_mpi$' --timeout 900 --output-on-failure
+}
+stage_onednn() {
+  configure onednn release -D KLENS_ONEDNN=ON -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="engine;program" &&
+    cmake --build build/onednn -j "$(nproc)" -- -k 0 &&
+    ctest --test-dir build/onednn -R '^engine_|^program_(rank|commands|local)_' -j "$(nproc)" --timeout 900 --output-on-failure
 }
 stage_headers() {
   local xsimd=()
   newest_xsimd || echo "headers: xsimd 14 could not be had; taking the installed one"
   cmake --preset release -B build/headers "${library[@]}" "${clang[@]}" "${xsimd[@]}" -D KLENS_BUILD_TESTS=OFF \
-    -D CMAKE_CXX_FLAGS="-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror" -D CMAKE_VERIFY_INTERFACE_HEADER_SETS=ON &&
+    -D CMAKE_BUILD_TYPE=None -D CMAKE_CXX_FLAGS="-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror" -D CMAKE_VERIFY_INTERFACE_HEADER_SETS=ON &&
     cmake --build build/headers --target all_verify_interface_header_sets -j "$(nproc)" -- -k 0
 }
 stage_meson() {
@@ -156,6 +189,9 @@ packages_of() {
   case $1 in
     format) echo clang-format-14 ;;
     headers) echo clang-14 python3-pip ;;
+    locale) echo locales ;;
+    mpi) echo openmpi-bin libopenmpi-dev ;;
+    onednn) echo libdnnl-dev ;;
     meson) echo meson clang-14 pkgconf ;;
     xsimd14*) echo python3-pip ;;
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;

@@ -53,6 +53,19 @@ inline constexpr bool holds_logits<Eigen::Ref<Matrix, Options, Stride>> = holds_
 template <class L>
 concept logits_matrix = detail::holds_logits<std::remove_cvref_t<L>>;
 
+namespace detail {
+/// Logits as a matrix of their own, in whatever form a forward returned them. Moves what can be moved.
+template <logits_matrix Logits>
+[[nodiscard]] matrix<float> matrix_of(Logits&& from) {
+  if constexpr (std::is_same_v<std::remove_cvref_t<Logits>, logits_view>)
+    return Eigen::Map<const matrix<float>, 0, Eigen::OuterStride<>>(
+        from.data, static_cast<Eigen::Index>(from.positions), static_cast<Eigen::Index>(from.vocabulary),
+        Eigen::OuterStride<>(static_cast<Eigen::Index>(from.stride)));
+  else
+    return matrix<float>(std::forward<Logits>(from));
+}
+}  // namespace detail
+
 /// Strength 1: forward() gives the logits of the whole calibration set, [positions x vocabulary].
 template <class F>
 concept forward_pass = std::invocable<F&> && logits_matrix<std::invoke_result_t<F&>>;

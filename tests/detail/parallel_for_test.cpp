@@ -50,6 +50,26 @@ TEST_CASE("parallel_for: of several exceptions that of the smallest index comes 
   }
 }
 
+TEST_CASE("parallel_for: that exception may be of any thread, the caller's own or another") {
+  const auto wait_for = [](const std::atomic<bool>& begun) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{5};
+    while (!begun && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  };
+  // Who takes 0 waits until the other thread has done 1 and is at 2, and then takes 3: each thread throws at its last index.
+  for (int run = 0; run < 20; ++run) {
+    std::atomic<bool> at_two = false, at_three = false;
+    CHECK_THROWS_WITH_AS(parallel_for(2, 4,
+                                      [&](std::size_t i) {
+                                        if (i == 0) wait_for(at_two);
+                                        if (i == 2) at_two = true;
+                                        if (i == 2) wait_for(at_three);
+                                        if (i == 3) at_three = true;
+                                        if (i >= 2) throw std::runtime_error{std::to_string(i)};
+                                      }),
+                         "2", std::runtime_error);
+  }
+}
+
 TEST_CASE("parallel_for: after an exception no further index is begun, and all threads are back") {
   for (const std::size_t threads : {1, 4}) {
     std::atomic<std::size_t> begun = 0, ended = 0;

@@ -2,27 +2,12 @@
 
 #include <doctest/doctest.h>
 
-#include <atomic>
 #include <bit>
-#include <cstdlib>
 #include <fstream>
-#include <new>
 #include <numeric>
 
+#include "support/bytes_asked.hpp"
 #include "support/run_program.hpp"
-
-namespace {
-std::atomic<std::size_t> bytes_asked{0};  // since the test set it to 0, whether given back or not
-}
-
-// noinline: g++ would otherwise see free() meet a pointer of operator new, and warn.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  bytes_asked += size;
-  if (void* const memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -233,12 +218,12 @@ TEST_CASE("safetensors: a header costs memory in proportion to its own length") 
         brace + entry("w", "F32", shape + "]", "[0,4]") + "}", many}) {
     const temporary_folder folder;
     const std::filesystem::path path = put(folder, with_length(header));
-    bytes_asked = 0;
+    support::bytes_asked = 0;
     try {
       const klens::safetensors opened{path};
     } catch (const klens::file_error&) {
     }
-    CHECK(bytes_asked < 20 * header.size());
+    CHECK(support::bytes_asked < 20 * header.size());
   }
 }
 

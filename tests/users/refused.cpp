@@ -57,6 +57,26 @@ klens::layer j{"j", bits, 2, 2};
 double* wide = nullptr;
 klens::layer k{"k", wide, 2, 2};
 
+// "logits and weights are float, klens::half or klens::bfloat16"
+const auto q = klens::measure(doubles, doubles, klens::kl{});
+
+// "a forward with positions(const state&) also needs logits"
+struct wrong_rows : wrong_advance {
+  void advance(int&, std::size_t);
+  std::size_t positions(const int&);
+};
+wrong_rows rowless;
+const auto r = klens::rank_layers(layers, rowless, "int4-channel");
+
+// "a quantizer's stores must be: bool stores(std::size_t columns) const"
+struct odd_stores {
+  std::string name() const { return "odd"; }
+  std::size_t bytes(std::size_t columns) const { return columns; }
+  void round_trip(std::span<const float>, std::span<float>) const {}
+  bool stores() const { return true; }
+};
+klens::scheme s = odd_stores{};
+
 // "a metric's finish must be", "a stopping rule's doubts_of must be", "a progress callback returns bool"
 struct odd_finish {
   static constexpr const char *name = "odd", *unit = "";

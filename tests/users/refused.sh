@@ -20,6 +20,9 @@ klens: say what these 16 bits are
 klens: a layer views float, klens::half (fp16), klens::bfloat16 or uint16_t weights
 klens: a metric's finish must be: double finish(double mean) const
 klens: a stopping rule's doubts_of must be
+klens: logits and weights are float, klens::half or klens::bfloat16
+klens: a forward with positions(const state&) also needs logits(const state&, std::span<const std::size_t> rows)
+a quantizer's stores must be: bool stores(std::size_t columns) const
 klens: a progress callback returns bool (false: stop) or nothing
 SENTENCES
 exit $missing

@@ -10,6 +10,9 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// The row as floats: itself, or converted into `buffer`.
 template <class Scalar>
 [[nodiscard]] std::span<const float> as_floats(std::span<const Scalar> row, std::vector<float>& buffer) {
+  static_assert(std::same_as<Scalar, float> || std::same_as<Scalar, half> || std::same_as<Scalar, bfloat16>,
+                "klens: logits and weights are float, klens::half or klens::bfloat16; of doubles and integers klens would keep "
+                "24 bits in silence: where that is enough, give them as .cast<float>()");
   if constexpr (std::same_as<Scalar, float>) {
     return row;
   } else {

@@ -209,6 +209,11 @@ inline void write_scores(const std::filesystem::path& path, const scores_file& f
   write_file(path, json_text(to_json(file)));
 }
 
+/// The same of scores whose origin nobody needs to know.
+inline void write_scores(const std::filesystem::path& path, const scores& result) {
+  write_scores(path, scores_file{{}, result});
+}
+
 /// Reads scores.json. Throws file_error, which starts with the path.
 [[nodiscard]] inline scores_file read_scores(const std::filesystem::path& path) {
   std::ifstream stream{path};

@@ -147,12 +147,12 @@ template <class Forward>
   if constexpr (staged_forward<Forward>) {
     auto state = forward.begin(batch);
     for (std::size_t stage = 0; stage < forward.stages(); ++stage) forward.advance(state, stage);
-    return forward.logits(state);
+    return matrix_of(forward.logits(state));
   } else if constexpr (batched_forward<Forward>) {
-    return forward(batch);
+    return matrix_of(forward(batch));
   } else {
-    static_assert(forward_pass<Forward>, "a forward is forward(), forward(batch) or staged; see klens/forward.hpp");
-    return forward();
+    expect_forward<Forward>();
+    return matrix_of(forward());
   }
 }
 
@@ -204,6 +204,14 @@ template <class Forward>
     first += rows;
   }
   return measured;
+}
+
+/// The same for versions that stand in braces: klens::measure_versions(forward, layers, {klens::version_of(plan)}).
+template <class Forward>
+[[nodiscard]] std::vector<measured_version> measure_versions(Forward&& forward, std::span<layer> layers,
+                                                             const std::vector<model_version>& versions,
+                                                             const measure_versions_options& options = {}) {
+  return measure_versions(forward, layers, std::span<const model_version>{versions}, options);
 }
 
 }  // namespace klens
