@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -100,7 +101,8 @@ class layer {
   [[nodiscard]] matrix<float> load() const {
     matrix<float> weights(rows_, columns_);
     if (memory_ == memory::callables) {
-      weights.setConstant(std::numeric_limits<float>::quiet_NaN());  // so that what load leaves out is seen
+      std::fill_n(weights.data(), weights.size(),
+                  std::numeric_limits<float>::quiet_NaN());  // so that what load leaves out is seen
       callables_->load(weights);
     } else {
       for (std::size_t r = 0; r < rows_; ++r) visit_row(r, [&](auto source) { copy_row(source, klens::row(weights, r)); });
@@ -120,12 +122,12 @@ class layer {
 
   /// True where the weights are these, bit for bit (as float).
   [[nodiscard]] bool holds(const matrix<float>& weights) const {
-    if (memory_ == memory::callables) return same_bits(load(), weights);
+    if (memory_ == memory::callables) return same_bits(load().data(), weights.data(), rows_ * columns_);
     bool same = true;
-    matrix<float> own(1, columns_);
+    std::vector<float> own(columns_);
     for (std::size_t r = 0; r < rows_ && same; ++r) {
-      visit_row(r, [&](auto source) { copy_row(source, klens::row(own, 0)); });
-      same = same_bits(own, weights.row(static_cast<Eigen::Index>(r)));
+      visit_row(r, [&](auto source) { copy_row(source, std::span(own)); });
+      same = same_bits(own.data(), klens::row(weights, static_cast<Eigen::Index>(r)).data(), columns_);
     }
     return same;
   }
@@ -178,8 +180,8 @@ class layer {
     } else if constexpr (known && writes && rows_in_one) {
       plain view = weights;  // a const view writes as well
       return matrix_ref<scalar>{view};
-    } else {
-      return matrix_ref<float>{Eigen::Map<matrix<float>>{nullptr, 0, 0}};  // a static_assert has stopped the compiler
+    } else {  // a static_assert has stopped the compiler
+      return matrix_ref<float>{Eigen::Map<matrix<float>, 0, Eigen::OuterStride<>>{nullptr, 0, 0, Eigen::OuterStride<>(0)}};
     }
   }
   template <class Scalar>
@@ -224,8 +226,8 @@ class layer {
     if (memory_ == memory::bfloats) at(static_cast<bfloat16*>(nullptr));
   }
 
-  [[nodiscard]] static bool same_bits(const const_matrix_ref<float>& a, const const_matrix_ref<float>& b) {
-    return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(float)) == 0;
+  [[nodiscard]] static bool same_bits(const float* a, const float* b, std::size_t count) noexcept {
+    return std::memcmp(a, b, count * sizeof(float)) == 0;
   }
   template <class From, class To>
   static void copy_row(std::span<From> from, std::span<To> to) {

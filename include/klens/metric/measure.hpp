@@ -56,11 +56,10 @@ template <metric... Metrics>
   if (next_tokens.size() != static_cast<std::size_t>(rows))
     throw shape_error{names() + ": logits are " + shape_text(rows, columns) + ", next_tokens has " +
                       std::to_string(next_tokens.size()) + " entries; give one for each row"};
-  const auto bad = std::ranges::find_if(next_tokens, [&](std::int32_t token) { return token < -1 || token >= columns; });
-  if (bad != next_tokens.end())
-    throw argument_error{names() + ": next token " + std::to_string(*bad) + " at row " +
-                         std::to_string(bad - next_tokens.begin()) + " is outside the vocabulary of " +
-                         std::to_string(columns)};
+  for (std::size_t t = 0; t < next_tokens.size(); ++t)
+    if (next_tokens[t] < -1 || next_tokens[t] >= columns)
+      throw argument_error{names() + ": next token " + std::to_string(next_tokens[t]) + " at row " + std::to_string(t) +
+                           " is outside the vocabulary of " + std::to_string(columns)};
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_position(std::size_t position, const char* reason) {

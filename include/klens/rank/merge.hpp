@@ -22,11 +22,11 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
     return b != nullptr && a.rows == b->rows && a.columns == b->columns;
   };
   const auto quantized_of = [](const scores& of, const std::string& scheme) {
-    const auto found = std::ranges::find(of.quantized, scheme, &whole_score::scheme);
-    return found == of.quantized.end() ? nullptr : &*found;
+    for (const whole_score& each : of.quantized)
+      if (each.scheme == scheme) return &each;
+    return static_cast<const whole_score*>(nullptr);
   };
-  if (!std::ranges::equal(first.metrics, second.metrics, {}, &metric_info::name, &metric_info::name))
-    refuse("their metrics differ");
+  if (!detail::same_metrics(first, second)) refuse("their metrics differ");
   if (first.candidates.size() != second.candidates.size()) refuse("their layers or schemes differ");
   for (const layer_score& each : first.candidates)
     if (!same_candidate(each, second.find(each.layer, each.scheme))) refuse("their layers or schemes differ");
@@ -70,7 +70,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
   all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),
                                        second.reference.nll_by_sequence.end());
   for (const std::string& remark : second.remarks)
-    if (std::ranges::find(all.remarks, remark) == all.remarks.end()) all.remarks.push_back(remark);
+    if (std::find(all.remarks.begin(), all.remarks.end(), remark) == all.remarks.end()) all.remarks.push_back(remark);
   // Each counted forwards over its own part.
   const auto tokens_of = [](const scores& of) { return std::max(of.tokens, of.positions); };
   const auto part = [&](const scores& of) {

@@ -158,7 +158,7 @@ struct scores {
   [[nodiscard]] std::vector<std::string> schemes() const {
     std::vector<std::string> known;
     for (const layer_score& each : candidates)
-      if (std::ranges::find(known, each.scheme) == known.end()) known.push_back(each.scheme);
+      if (std::find(known.begin(), known.end(), each.scheme) == known.end()) known.push_back(each.scheme);
     return known;
   }
 
@@ -181,7 +181,7 @@ struct scores {
     };
     std::vector<const layer_score*> order;
     for (const layer_score& each : candidates) order.push_back(&each);
-    std::ranges::stable_sort(order, [&](const layer_score* a, const layer_score* b) {
+    std::stable_sort(order.begin(), order.end(), [&](const layer_score* a, const layer_score* b) {
       if (says_nothing(*a) || says_nothing(*b)) return !says_nothing(*a) && says_nothing(*b);
       const double left = a->metrics[m].mean, right = b->metrics[m].mean;
       return metrics[m].higher_is_worse ? left > right : left < right;
@@ -208,4 +208,14 @@ struct scores {
   const layer_score* find(std::string_view, std::string_view) const&& = delete;  // the candidate would be gone: keep the scores
 };
 
+namespace detail {
+
+/// Whether two scans measured the same metrics, in the same order.
+[[nodiscard]] inline bool same_metrics(const scores& a, const scores& b) noexcept {
+  bool same = a.metrics.size() == b.metrics.size();
+  for (std::size_t m = 0; same && m < a.metrics.size(); ++m) same = a.metrics[m].name == b.metrics[m].name;
+  return same;
+}
+
+}  // namespace detail
 }  // namespace klens

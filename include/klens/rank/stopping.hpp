@@ -34,7 +34,7 @@ namespace detail {
   std::vector<standing> now(at.standings.begin(), at.standings.end());
   const auto settle = [&now](std::size_t candidate, bool above) { now[candidate] = above ? standing::above : standing::below; };
   const paired_comparison open{at};
-  const auto taken = static_cast<std::size_t>(std::ranges::count(now, standing::above));
+  const auto taken = static_cast<std::size_t>(std::count(now.begin(), now.end(), standing::above));
   const std::size_t left = seats > taken ? seats - taken : 0;
   if (left == 0 || left >= open.size()) {
     for (std::size_t i = 0; i < open.size(); ++i) settle(open.candidate(i), left > 0);
@@ -50,7 +50,8 @@ namespace detail {
 
 [[nodiscard]] inline std::vector<standing> close_all(const look& at, standing as) {
   std::vector<standing> now(at.standings.begin(), at.standings.end());
-  std::ranges::replace(now, standing::open, as);
+  for (standing& each : now)
+    if (each == standing::open) each = as;
   return now;
 }
 
@@ -58,7 +59,7 @@ namespace detail {
 [[nodiscard]] inline std::vector<bool> seated(const std::vector<double>& damages, std::size_t seats) {
   std::vector<std::size_t> order(damages.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, std::ranges::greater{}, [&damages](std::size_t c) { return damages[c]; });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return damages[a] > damages[b]; });
   std::vector<bool> in(damages.size(), false);
   for (std::size_t i = 0; i < std::min(seats, order.size()); ++i) in[order[i]] = true;
   return in;

@@ -135,7 +135,7 @@ template <class Statistics>
   const double tail = student_t_tail(t, unbounded);
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (detail::is_nan(found[i].value) || again[i].empty()) continue;
-    std::ranges::sort(again[i]);
+    std::sort(again[i].begin(), again[i].end());
     const double shift = found[i].value - detail::quantile_of(again[i], 0.5);
     found[i].range = interval{detail::quantile_of(again[i], tail) + shift, detail::quantile_of(again[i], 1 - tail) + shift};
   }

@@ -48,7 +48,7 @@ namespace detail {
   const std::size_t half = values.size() / 2;
   std::uint64_t inversions = sort_counting_inversions(values.first(half), spare.first(half));
   inversions += sort_counting_inversions(values.subspan(half), spare.subspan(half));
-  std::ranges::copy(values, spare.begin());
+  std::copy(values.begin(), values.end(), spare.begin());
   for (std::size_t left = 0, right = half, out = 0; out < values.size(); ++out) {
     const bool take_right = left == half || (right < values.size() && spare[right] < spare[left]);
     if (take_right) inversions += half - left;
@@ -70,14 +70,14 @@ template <class Range, class Equal>
 
 /// tau-b of pairs without NaN; reorders them.
 [[nodiscard]] inline double kendall_of(std::vector<std::pair<double, double>>& both) {
-  std::ranges::sort(both);
+  std::sort(both.begin(), both.end());
   const auto n = static_cast<std::uint64_t>(both.size());
   const std::uint64_t all = n < 2 ? 0 : n * (n - 1) / 2;
   const std::uint64_t tied_first = equal_pairs(both, [](const auto& x, const auto& y) { return x.first == y.first; });
   const std::uint64_t tied_both = equal_pairs(both, [](const auto& x, const auto& y) { return x == y; });
 
   std::vector<double> second(both.size()), spare(both.size());
-  std::ranges::transform(both, second.begin(), &std::pair<double, double>::second);
+  for (std::size_t i = 0; i < both.size(); ++i) second[i] = both[i].second;
   const std::uint64_t discordant = sort_counting_inversions(second, spare);
   const std::uint64_t tied_second = equal_pairs(second, [](double x, double y) { return x == y; });
 
@@ -110,7 +110,7 @@ template <class Values, class Projection>
   const auto value = [&](std::size_t i) { return values[i].*projection; };
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::sort(order, {}, value);
+  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return value(i) < value(j); });
   std::vector<double> ranks(values.size());
   for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
     while (end < order.size() && value(order[end]) == value(order[begin])) ++end;
@@ -155,10 +155,10 @@ template <class Values, class Projection>
     std::vector<double> sorted;
     sorted.reserve(both.size());
     for (const auto& each : both) sorted.push_back(each.*list);
-    std::ranges::sort(sorted, std::ranges::greater{});
-    const double last = sorted[count - 1];
-    const auto over = static_cast<double>(std::ranges::count_if(sorted, [&](double x) { return x > last; }));
-    const auto level = static_cast<double>(std::ranges::count(sorted, last));
+    std::sort(sorted.begin(), sorted.end());
+    const double last = sorted[sorted.size() - count];
+    double over = 0, level = 0;
+    for (const double x : sorted) (x == last ? level : over) += x >= last ? 1 : 0;
     return [=](const std::pair<double, double>& each) {
       return each.*list > last ? 1.0 : each.*list == last ? (static_cast<double>(count) - over) / level : 0.0;
     };

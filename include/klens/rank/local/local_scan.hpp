@@ -129,7 +129,7 @@ class local_scan {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
     for (const std::size_t candidate : book_.candidates_of(l)) {
-      if (refining() && std::ranges::find(contested_, candidate) == contested_.end()) continue;
+      if (refining() && std::find(contested_.begin(), contested_.end(), candidate) == contested_.end()) continue;
       const scheme& storage = schemes_[book_.scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
@@ -210,7 +210,12 @@ class local_scan {
       any_state probed = at;
       matrix_ref<float> residual = forward_.residual(probed);
       const matrix<float>& untouched = on.exits.at(stage);
-      residual = untouched + std::sqrt(energy) * (residual - untouched);
+      const float by = std::sqrt(energy);
+      for (Eigen::Index r = 0; r < residual.rows(); ++r) {
+        const std::span<float> moved = row(residual, r);
+        const std::span<const float> from = row(untouched, r);
+        for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = from[i] + by * (moved[i] - from[i]);
+      }
       double total = 0;
       for (const auto& sequence : damage_from(probed, stage + 1, on).sums) total += sequence.front().total.value;
       return total;

@@ -89,8 +89,8 @@ class local_scores {
       measured.push_back(c);
       log_gains.push_back(std::log(score.gain));
     }
-    const bool any_to_predict =
-        std::ranges::any_of(found.candidates, [&](const layer_score& each) { return to_predict(found, each); });
+    bool any_to_predict = false;
+    for (const layer_score& each : found.candidates) any_to_predict = any_to_predict || to_predict(found, each);
     if (any_to_predict && measured.size() < 2)
       throw argument_error{"of the candidates measured to learn gains from, " + std::to_string(drowned) +
                            " drown in rounding or are infinite and " + std::to_string(measured.size()) +
@@ -220,9 +220,9 @@ class local_scores {
     if (drowned > 0)
       found.remarks.push_back(std::to_string(drowned) +
                               " of the measured candidates drown in rounding or are infinite and teach no gain");
-    const auto quiet = std::ranges::count_if(found.candidates, [floor](const layer_score& each) {
-      return each.source == score_source::local && each.metrics.front().mean < floor;
-    });
+    std::size_t quiet = 0;
+    for (const layer_score& each : found.candidates)
+      quiet += each.source == score_source::local && each.metrics.front().mean < floor ? 1 : 0;
     if (quiet > 0)
       found.remarks.push_back(std::to_string(quiet) +
                               " predicted scores are below three times what rounding does, and mean nothing");

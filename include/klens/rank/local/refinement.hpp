@@ -104,7 +104,7 @@ class refinement {
       const doubts answer = rule.doubts_of(of, confidence);
       const double wrong = std::accumulate(answer.chances.begin(), answer.chances.end(), 0.);
       if (wrong <= answer.tolerated * static_cast<double>(members.size())) continue;
-      const double most = *std::ranges::max_element(answer.chances);
+      const double most = *std::max_element(answer.chances.begin(), answer.chances.end());
       const double worth = std::min(3 * answer.tolerated, most);
       for (std::size_t i = 0; i < members.size(); ++i)
         if (answer.chances[i] >= worth) open.push_back(members[i]);

@@ -57,9 +57,15 @@ inline void run_on(driver& forward, any_state& at, std::size_t stage) {
   contribution sum{0, 0};
   for (const std::size_t position : reference.rows) {
     const auto r = static_cast<Eigen::Index>(position);
-    const double size = untouched.row(r).cast<double>().squaredNorm();
+    const std::span<const float> before = row(untouched, r), after = row(changed, r);
+    double size = 0, moved = 0;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      const double value = before[i], change = after[i] - value;
+      size += value * value;
+      moved += change * change;
+    }
     if (size == 0) continue;
-    sum.value += (changed.row(r).cast<double>() - untouched.row(r).cast<double>()).squaredNorm() / size;
+    sum.value += moved / size;
     sum.weight += 1;
   }
   if (!detail::is_finite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};

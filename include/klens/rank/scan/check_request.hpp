@@ -28,7 +28,7 @@ inline void check_options(const rank_options& options) {
   if (!options.tokens.empty() && options.counted.size() != options.tokens.size())
     throw shape_error{"options.counted has " + std::to_string(options.counted.size()) + " entries, options.tokens " +
                       std::to_string(options.tokens.size()) + "; give one for each token"};
-  if (std::ranges::find(options.counted, true) == options.counted.end())
+  if (std::find(options.counted.begin(), options.counted.end(), true) == options.counted.end())
     throw argument_error{"options.counted lets no position count; leave it empty for all"};
 }
 

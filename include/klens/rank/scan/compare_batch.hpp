@@ -108,13 +108,13 @@ class batch_comparison {
   }
 
   /// Takes in a chunk: its i-th position is row which[i] of `observed`. Chunks may be taken in by several threads at once.
-  void take(std::size_t c, const const_matrix_ref<float>& observed, std::span<const std::size_t> which) {
+  void take(std::size_t c, const logits_block& observed, std::span<const std::size_t> which) {
     std::vector<metric_sums> sums(metrics_.size());
     bool changed = false;
     for (std::size_t i = 0; i < which.size(); ++i) {
       const std::size_t at = reference_.chunks[c].first + i;
       const auto x = row(reference_.logits, static_cast<Eigen::Index>(at));
-      const auto y = row(observed, static_cast<Eigen::Index>(which[i]));
+      const std::span<const float> y = observed.row(which[i]);
       try {
         const row_damage damage = klens::compare_rows(x, y, reference_.known[at], needs_);
         changed = changed || std::memcmp(x.data(), y.data(), x.size_bytes()) != 0;
@@ -161,15 +161,14 @@ class batch_comparison {
       std::vector<std::size_t> in_order(reference.chunks[c].count);
       std::iota(in_order.begin(), in_order.end(), std::size_t{0});
       const logits_block chosen = forward.logits(state, rows_of(c));
-      comparison.take(c, chosen.view(), in_order);
+      comparison.take(c, chosen, in_order);
     });
   } else {
     const logits_block all = forward.logits(state);
     if (static_cast<std::size_t>(all.rows()) != reference.sequences * reference.length)
       throw shape_error{"the forward gave " + shape_text(all.rows(), all.columns()) + " logits for a batch of " +
                         std::to_string(reference.sequences * reference.length) + " positions"};
-    const const_matrix_ref<float> observed = all.view();
-    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) { comparison.take(c, observed, rows_of(c)); });
+    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) { comparison.take(c, all, rows_of(c)); });
   }
   return comparison.total();
 }
@@ -180,8 +179,10 @@ class batch_comparison {
   batch_comparison comparison{reference, metrics};
   std::vector<std::size_t> rows(reference.rows.size());
   std::iota(rows.begin(), rows.end(), std::size_t{0});
+  const matrix<float>& logits = reference.logits;
+  const logits_block same{logits.data(), logits.rows(), logits.cols(), logits.cols()};
   parallel_for(threads, reference.chunks.size(), [&](std::size_t c) {
-    comparison.take(c, reference.logits, std::span(rows).subspan(reference.chunks[c].first, reference.chunks[c].count));
+    comparison.take(c, same, std::span(rows).subspan(reference.chunks[c].first, reference.chunks[c].count));
   });
   return comparison.total();
 }

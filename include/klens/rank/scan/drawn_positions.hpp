@@ -42,7 +42,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   random_stream random{options.seed, sequence};
   for (std::size_t i = 0; i < count; ++i) std::swap(positions[i], positions[i + random.below(here - i)]);
   positions.resize(count);
-  std::ranges::sort(positions);
+  std::sort(positions.begin(), positions.end());
   return positions;
 }
 

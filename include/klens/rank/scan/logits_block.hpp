@@ -1,11 +1,18 @@
 #pragma once
 
+#include <cstddef>
 #include <klens/forward.hpp>
 #include <klens/matrix.hpp>
+#include <span>
 #include <type_traits>
 #include <utility>
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
+
+/// (Rows are copied as spans: Eigen's assignments cost whoever includes klens a quarter of a second each.)
+inline void copy_row(std::span<const float> from, std::span<float> to) noexcept {
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i];
+}
 
 /// Logits as a forward returned them: a matrix that is ours now, or a view of the forward's own memory.
 class logits_block {
@@ -18,13 +25,18 @@ class logits_block {
   [[nodiscard]] Eigen::Index columns() const noexcept { return columns_; }
   [[nodiscard]] bool is_null() const noexcept { return own_.size() == 0 && seen_ == nullptr; }
 
-  [[nodiscard]] const_matrix_ref<float> view() const {
-    using rows_apart = Eigen::OuterStride<>;
-    return Eigen::Map<const matrix<float>, 0, rows_apart>(seen_ ? seen_ : own_.data(), rows_, columns_,
-                                                          rows_apart(seen_ ? stride_ : columns_));
+  [[nodiscard]] std::span<const float> row(std::size_t index) const noexcept {
+    const auto r = static_cast<Eigen::Index>(index);
+    return {seen_ ? seen_ + r * stride_ : own_.data() + r * columns_, static_cast<std::size_t>(columns_)};
   }
+
   /// The logits as a matrix; copies only what is a view.
-  [[nodiscard]] matrix<float> take() && { return seen_ ? matrix<float>{view()} : std::move(own_); }
+  [[nodiscard]] matrix<float> take() && {
+    if (seen_ == nullptr) return std::move(own_);
+    matrix<float> copy(rows_, columns_);
+    for (Eigen::Index r = 0; r < rows_; ++r) copy_row(row(static_cast<std::size_t>(r)), klens::row(copy, r));
+    return copy;
+  }
 
  private:
   matrix<float> own_;

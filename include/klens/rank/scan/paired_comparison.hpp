@@ -36,7 +36,8 @@ class paired_comparison {
         open_.push_back({c, at.candidates[c].first(at.sequences), 0, {}});
         means.push_back(mean_of(open_.back().sums));
       }
-    const bool by_logarithm = std::ranges::none_of(means, [](double mean) { return mean < 0; });
+    bool by_logarithm = true;
+    for (const double mean : means) by_logarithm = by_logarithm && !(mean < 0);
     const double sign = at.higher_is_worse ? 1 : -1;
     for (std::size_t i = 0; i < open_.size(); ++i) {
       open_[i].damage = detail::is_nan(means[i]) ? -unbounded : sign * (by_logarithm ? std::log(means[i]) : means[i]);
@@ -44,7 +45,7 @@ class paired_comparison {
       const bool none = means[i] == 0 || !detail::is_finite(means[i]);  // nothing can move it
       for (double& each : open_[i].moves) each = none ? 0 : by_logarithm ? each / means[i] : each;
     }
-    std::ranges::stable_sort(open_, std::ranges::greater{}, &entry::damage);
+    std::stable_sort(open_.begin(), open_.end(), [](const entry& a, const entry& b) { return a.damage > b.damage; });
   }
 
   /// How many candidates are open; they are numbered worst first.

@@ -65,10 +65,8 @@ struct batch_start {
     of.logits = std::move(all).take();
     return of;
   }
-  const const_matrix_ref<float> seen = all.view();
   of.logits.resize(static_cast<Eigen::Index>(of.rows.size()), all.columns());
-  for (std::size_t i = 0; i < of.rows.size(); ++i)
-    of.logits.row(static_cast<Eigen::Index>(i)) = seen.row(static_cast<Eigen::Index>(of.rows[i]));
+  for (std::size_t i = 0; i < of.rows.size(); ++i) copy_row(all.row(of.rows[i]), row(of.logits, static_cast<Eigen::Index>(i)));
   return of;
 }
 
@@ -98,7 +96,8 @@ inline void describe_rows(batch_reference& of, std::size_t threads) {
     for (const chunk& each : of.chunks) {
       const logits_block part = forward.logits(state, std::span(of.rows).subspan(each.first, each.count));
       if (of.logits.size() == 0) of.logits.resize(static_cast<Eigen::Index>(of.rows.size()), part.columns());
-      of.logits.middleRows(static_cast<Eigen::Index>(each.first), part.rows()) = part.view();
+      for (std::size_t i = 0; i < each.count; ++i)
+        copy_row(part.row(i), row(of.logits, static_cast<Eigen::Index>(each.first + i)));
     }
   } else {
     of = keep_measured(forward.logits(state), start, options);

@@ -43,7 +43,9 @@ class scan_book {
   [[nodiscard]] std::size_t scheme_of(std::size_t candidate) const { return scheme_of_[candidate]; }
   [[nodiscard]] bool alive(std::size_t candidate) const { return is_alive(result_.candidates[candidate]); }
   [[nodiscard]] std::size_t alive() const {
-    return static_cast<std::size_t>(std::ranges::count_if(result_.candidates, is_alive));
+    std::size_t count = 0;
+    for (const layer_score& each : result_.candidates) count += is_alive(each) ? 1 : 0;
+    return count;
   }
   [[nodiscard]] std::size_t batches_done() const noexcept { return batches_done_; }
   [[nodiscard]] batch_start next_batch() const noexcept { return {result_.sequences, result_.tokens}; }
@@ -98,12 +100,11 @@ class scan_book {
 
   /// Enters what a whole model under one scheme lost on the current batch.
   void add_quantized(const std::string& scheme_name, const batch_damage& damage) {
-    auto found = std::ranges::find(result_.quantized, scheme_name, &whole_score::scheme);
-    if (found == result_.quantized.end()) {
-      result_.quantized.push_back({scheme_name, std::vector<metric_score>(metrics_->size())});
-      found = std::prev(result_.quantized.end());
-    }
-    add_sequences(damage, found->metrics);
+    std::vector<whole_score>& known = result_.quantized;
+    std::size_t at = 0;
+    while (at < known.size() && known[at].scheme != scheme_name) ++at;
+    if (at == known.size()) known.push_back({scheme_name, std::vector<metric_score>(metrics_->size())});
+    add_sequences(damage, known[at].metrics);
   }
 
   /// Enters the noise floor.
@@ -178,10 +179,10 @@ class scan_book {
 
   /// Whether candidates were measured, and no position of any had a weight for that metric.
   [[nodiscard]] static bool is_unknown_to_all(const scores& all, std::size_t metric) {
-    const auto has_weight = [](const contribution& sums) { return sums.weight != 0; };
     bool measured = false;
     for (const layer_score& each : all.candidates) {
-      if (std::ranges::any_of(each.metrics[metric].by_sequence, has_weight)) return false;
+      for (const contribution& sums : each.metrics[metric].by_sequence)
+        if (sums.weight != 0) return false;
       measured = measured || each.positions > 0;
     }
     return measured;
@@ -207,11 +208,11 @@ class scan_book {
   }
 
   void take_up(const scan_checkpoint& from) {
-    const auto same = [](const layer_score& a, const layer_score& b) {
-      return a.layer == b.layer && a.scheme == b.scheme && a.rows == b.rows && a.columns == b.columns;
-    };
-    const bool fits = std::ranges::equal(from.so_far.candidates, result_.candidates, same) &&
-                      std::ranges::equal(from.so_far.metrics, result_.metrics, {}, &metric_info::name, &metric_info::name);
+    bool fits = from.so_far.candidates.size() == result_.candidates.size() && same_metrics(from.so_far, result_);
+    for (std::size_t c = 0; fits && c < result_.candidates.size(); ++c) {
+      const layer_score &a = from.so_far.candidates[c], &b = result_.candidates[c];
+      fits = a.layer == b.layer && a.scheme == b.scheme && a.rows == b.rows && a.columns == b.columns;
+    }
     if (!fits)
       throw argument_error{"options.resume is of another scan: its layers, schemes or metrics are not those asked for"};
     check_resumed(from, *options_);
