@@ -217,6 +217,12 @@ TEST_CASE("the case of the outlier: the scan goes on and is written; under schem
   const planned left{model, "int4-channel,int8-channel", "--budget 12bpw"};
   CHECK(left.result_of(outlier, "int4-channel") == klens::outcome::failed);
   CHECK(left.scheme_of(outlier) != "int4-channel");
+  const temporary_folder folder;
+  const auto validated =
+      run_klens("validate " + quoted(model) + " --tokens " + quoted(write_tokens(folder, "tokens", 7)) + " --held-out " +
+                quoted(write_tokens(folder, "held-out", 11)) + " --schemes int4-channel --layers 'layers.2' --resamples 100");
+  CHECK_MESSAGE(validated.exit_code == 0, validated.errors);
+  CHECK(says(validated.output, "- left out: " + outlier + " as int4-channel: it was not scored: batch 0: "));
   const planned made{model, "int4-channel-s32,int8-channel-s32", "--budget 5bpw"};
   CHECK(made.plan.bytes <= made.plan.budget_bytes);
   CHECK(made.plan.baselines.contains("f32"));

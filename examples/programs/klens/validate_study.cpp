@@ -16,6 +16,12 @@
 namespace programs {
 namespace {
 
+std::string why_left_out(const klens::layer_score& candidate) {
+  if (candidate.result == klens::outcome::failed) return "it was not scored: " + candidate.reason;
+  if (candidate.result == klens::outcome::not_measured) return "it was not measured";
+  return "its weights changed and not one logit did";
+}
+
 std::vector<study_candidate> paired_candidates(const klens::scores& calibrated, const klens::scores& held_out,
                                                std::vector<std::string>& left_out) {
   const std::size_t delta_ce = held_out.index_of("delta_ce");
@@ -23,7 +29,8 @@ std::vector<study_candidate> paired_candidates(const klens::scores& calibrated, 
   for (const klens::layer_score& each : calibrated.candidates) {
     const klens::layer_score* other = held_out.find(each.layer, each.scheme);
     if (!says_something(each) || other == nullptr || !says_something(*other)) {
-      left_out.push_back(each.layer + " as " + each.scheme + ": its weights changed and not one logit did");
+      left_out.push_back(each.layer + " as " + each.scheme + ": " +
+                         why_left_out(other == nullptr || !says_something(each) ? each : *other));
       continue;
     }
     const klens::metric_score& score = other->metrics[delta_ce];

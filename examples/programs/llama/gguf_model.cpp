@@ -135,6 +135,10 @@ tensor_types gguf_model::types_in(llama_ftype mixture) const {
   return by_name;
 }
 
+std::size_t gguf_model::trained_length() const noexcept {
+  return static_cast<std::size_t>(llama_model_n_ctx_train(model_.get()));
+}
+
 klens::matrix<float> gguf_model::logits(std::span<const std::int32_t> tokens, std::size_t length) {
   const std::size_t sequences = tokens.size() / length;
   prepare_contexts(sequences, length);

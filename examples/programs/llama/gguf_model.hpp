@@ -34,6 +34,8 @@ class gguf_model {
   /// Throws klens::error: what llama.cpp says, or that memory is short.
   gguf_model(const gguf_file& file, arithmetic how, const run_settings& settings);
 
+  /// How many tokens the model was made for.
+  [[nodiscard]] std::size_t trained_length() const noexcept;
   [[nodiscard]] std::size_t vocabulary() const noexcept { return vocabulary_; }
 
   /// The matrices that llama-quantize would change, in the order in which the model uses them. Of a model in floats: they view

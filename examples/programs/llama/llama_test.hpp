@@ -52,6 +52,24 @@ inline std::filesystem::path written(const std::vector<std::int32_t>& tokens, co
   return scratch(name);
 }
 
+/// The same in rows of `wide` tokens, each with `padding` behind it that an attention_mask says does not count.
+inline std::filesystem::path written_padded(const std::vector<std::int32_t>& tokens, std::size_t wide, std::size_t padding,
+                                            const std::string& name) {
+  std::vector<std::int32_t> ids, mask;
+  for (std::size_t at = 0; at < tokens.size(); ++at) {
+    ids.push_back(tokens[at]);
+    mask.push_back(1);
+    if ((at + 1) % wide != 0) continue;
+    ids.insert(ids.end(), padding, 3);
+    mask.insert(mask.end(), padding, 0);
+  }
+  const std::vector<std::size_t> shape{tokens.size() / wide, wide + padding};
+  const std::vector<klens::stored_tensor> tensors{klens::as_tensor<std::int32_t>("attention_mask", shape, mask),
+                                                  klens::as_tensor<std::int32_t>("input_ids", shape, ids)};
+  klens::write_safetensors(scratch(name), tensors);
+  return scratch(name);
+}
+
 inline klens::layer& named(std::vector<klens::layer>& layers, const std::string& name) {
   const auto found = std::ranges::find(layers, name, &klens::layer::name);
   REQUIRE(found != layers.end());

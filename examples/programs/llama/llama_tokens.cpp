@@ -1,5 +1,6 @@
 #include "llama_tokens.hpp"
 
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <klens/error.hpp>
@@ -18,16 +19,9 @@ std::string read_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>{stream}, {}};
 }
 
-}  // namespace
-
-programs::token_set read_tokens(const programs::token_choice& choice, const llama_arguments& of_llama,
-                                const gguf_model& model) {
+programs::token_set tokens_of(const programs::token_choice& choice, const llama_arguments& of_llama, const gguf_model& model) {
   if (choice.file.empty() == of_llama.text.empty()) throw klens::argument_error{"give one of --file and --tokens"};
-  if (of_llama.text.empty()) {
-    programs::token_set tokens = programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
-    programs::expect_next_tokens(tokens);
-    return tokens;
-  }
+  if (of_llama.text.empty()) return programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
 
   programs::token_set set;
   set.length = choice.length.value_or(default_length);
@@ -45,6 +39,21 @@ programs::token_set read_tokens(const programs::token_choice& choice, const llam
   if (const std::optional<std::int32_t> beginning = model.beginning())
     for (std::size_t s = 0; s < set.sequences; ++s) set.tokens[s * set.length] = *beginning;
   return set;
+}
+
+}  // namespace
+
+programs::token_set read_tokens(const programs::token_choice& choice, const llama_arguments& of_llama,
+                                const gguf_model& model) {
+  programs::token_set tokens = tokens_of(choice, of_llama, model);
+  programs::expect_next_tokens(tokens);
+  if (const std::size_t trained = model.trained_length(); trained > 0 && tokens.length > trained)
+    std::fprintf(
+        stderr,
+        "klens-llama: sequences of %zu tokens are longer than this model's context_length of %zu, for which it was made; "
+        "use --context\n",
+        tokens.length, trained);
+  return tokens;
 }
 
 }  // namespace llama_adapter

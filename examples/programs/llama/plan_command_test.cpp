@@ -8,6 +8,7 @@
 #include <iomanip>
 #include <klens/io/scores_json.hpp>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
 
@@ -198,6 +199,41 @@ TEST_CASE("klens-llama plan: tensors are kept by name, and by what they would lo
   CHECK(plan("--types q8_0", "--size " + std::to_string(bytes) + floor.str()).types == least);
   check_refused("--types q8_0", "--size " + std::to_string(bytes - 1) + floor.str(), "plan: nothing fits");
   CHECK(plan(three_types, "--bpw 17 --floor 1e-300").types == all_as("f16"));
+}
+
+TEST_CASE("klens-llama plan: a tensor of which nobody knows what it loses stays as it is in the file, and is named") {
+  nlohmann::json json = nlohmann::json::parse(support::content_of(scores_of(three_types)));
+  for (nlohmann::json& each : json.at("candidates"))
+    if (each.at("layer") == "blk.1.attn_k.weight") each["result"] = "output_unchanged";
+  std::ofstream{scratch("unknown.json")} << json;
+  const std::string command = "plan " + quoted(model()) + " --bpw 5 --output " + quoted(scratch("types.txt")) + " --scores " +
+                              quoted(scratch("unknown.json"));
+  const auto kept = support::run_klens(command);
+  REQUIRE_MESSAGE(kept.exit_code == 0, kept.errors);
+  CHECK(holds(support::content_of(scratch("types.txt")), "^blk\\.1\\.attn_k\\.weight$=f16\n"));
+  CHECK(holds(kept.output, "blk.1.attn_k.weight gets f16: as q4_0, q4_k, q8_0 its change reached no logit"));
+  CHECK(holds(kept.output, "proven for the layers whose damage is known"));
+  const auto assumed = support::run_klens(command + " --assume-harmless 'blk.1.attn_k'");
+  REQUIRE_MESSAGE(assumed.exit_code == 0, assumed.errors);
+  CHECK_FALSE(holds(support::content_of(scratch("types.txt")), "attn_k\\.weight$=f16\n"));
+  CHECK(holds(assumed.output, "assumed harmless, not measured:\n  blk.1.attn_k.weight"));
+  CHECK_FALSE(holds(assumed.output, "proven"));
+}
+
+TEST_CASE("klens-llama plan: held-out tokens are measured where they count, and llama-perplexity gets none with masks") {
+  const std::string held_out = " --tokens " + quoted(written_padded(some_tokens(40, 500), 8, 3, "held-out.safetensors"));
+  const auto result = support::run_klens(command(three_types, "--bpw 6" + held_out));
+  REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
+  CHECK(holds(result.output, "held out: 5 sequences of 11 tokens, 15 of them padding (40 positions)"));
+  const std::filesystem::path tools = scratch("tools");
+  std::filesystem::create_directory(tools);
+  for (const char* each : {"llama-quantize", "llama-perplexity"}) {
+    std::ofstream{tools / each} << "#!/bin/sh\nexit 1\n";
+    std::filesystem::permissions(tools / each, std::filesystem::perms::owner_all);
+  }
+  check_refused(three_types,
+                "--bpw 6 --verify --tools " + quoted(tools) + " --quantized " + quoted(scratch("made.gguf")) + held_out,
+                "--verify: llama-perplexity would count padding");
 }
 
 TEST_CASE("klens-llama plan: scores of another model and scores that are not enough are refused, and nothing is written") {

@@ -73,6 +73,35 @@ TEST_CASE("klens-llama rank: a score is for the type that llama-quantize stores,
   }
 }
 
+TEST_CASE("klens-llama rank: padding changes no score, and the positions that count are said") {
+  const std::filesystem::path path = written(tiny_model{});
+  const std::string types = "--types q4_0 --tensors blk.0 ";
+  REQUIRE(support::run_klens(rank(path, with_tokens() + types)).exit_code == 0);
+  const klens::scores plain = klens::read_scores(scratch("scores.json")).result;
+  const std::string padded = "--tokens " + quoted(written_padded(some_tokens(48), 8, 4, "padded.safetensors")) + " ";
+  const auto result = support::run_klens(rank(path, padded + types));
+  REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
+  CHECK(holds(result.output, "6 sequences of 12 tokens, 24 of them padding (48 positions)"));
+  const klens::scores masked = klens::read_scores(scratch("scores.json")).result;
+  CHECK(masked.reference.nll() == near{plain.reference.nll(), 1e-5});
+  REQUIRE(masked.candidates.size() == plain.candidates.size());
+  for (std::size_t c = 0; c < plain.candidates.size(); ++c) {
+    CHECK(masked.candidates[c].positions == 48);
+    CHECK(masked.candidates[c].metrics[0].mean == near{plain.candidates[c].metrics[0].mean, 1e-3});  // of logits 1e-6 apart
+  }
+}
+
+TEST_CASE("klens-llama rank: sequences beyond the context that a model was made for get a remark") {
+  const std::filesystem::path path = written(tiny_model{});  // of 64 tokens
+  const std::string tokens =
+      "--tokens " + quoted(written(some_tokens(70), "long.safetensors")) + " --types q8_0 --tensors attn_q ";
+  const auto beyond = support::run_klens(rank(path, tokens + "--context 70"));
+  CHECK(beyond.exit_code == 0);
+  CHECK(holds(beyond.errors, "sequences of 70 tokens are longer than this model's context_length of 64"));
+  CHECK(support::run_klens(rank(path, tokens + "--context 64")).errors.empty());
+  check_refused(rank(path, tokens + "--context 1"), "no token has a next one to predict");
+}
+
 TEST_CASE("klens-llama rank: a quantized model is a reference, and said to be one") {
   const std::filesystem::path path = written({.type = GGML_TYPE_Q8_0});
   const auto result = support::run_klens(rank(path, with_tokens() + "--types q4_0,q8_0 --tensors attn_q"));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/plan/measure.hpp>
 #include <optional>
 #include <string>
 #include <vector>
