@@ -16,6 +16,7 @@
 #     aarch64     cross g++, NEON under qemu: the tests of the kernels
 #     clang       clang for this machine, CMake: every test
 #     x86-64, avx2, avx512        g++ for that instruction set: the library's tests
+#     libcxx      clang with libc++: each header compiles alone; the examples
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
 #     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
 #     exports     an exported plan in the hands of NNCF, which comes from PyPI
@@ -30,7 +31,7 @@ cd -- "$root" || exit
 source scripts/setup.sh
 
 usual=(format release locale meson headers)
-further=(sanitizers threads mpi onednn xsimd14 aarch64 clang x86-64 avx2 avx512 xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
+further=(sanitizers threads mpi onednn xsimd14 aarch64 clang x86-64 avx2 avx512 libcxx xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant;compiled")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -158,6 +159,22 @@ stage_tidy() {
   cmake --preset release -B build/tidy "${clang[@]}" -D CMAKE_EXPORT_COMPILE_COMMANDS=ON &&
     find include -name '*.hpp' -print0 | xargs -0 -P "$(nproc)" -n 1 clang-tidy-14 --quiet -p build/tidy
 }
+stage_libcxx() {
+  local folder=$root/build/libcxx compile name status=0
+  compile="clang++-14 -std=c++20 -stdlib=libc++ -Wall -Wextra -Wno-unused-const-variable -Werror -I $root/include $(pkg-config --cflags-only-I eigen3 | sed s/-I/-isystem/g)"
+  mkdir -p "$folder"
+  find include -name '*.hpp' -print0 | xargs -0 -P "$(nproc)" -I {} $compile -fsyntax-only -include {} -x c++ /dev/null || status=1
+  for name in own_engine own_metric own_quantizer plan_two_layers rank_two_layers raw_pointers; do
+    if $compile -O1 "examples/$name.cpp" -o "$folder/$name" -pthread &&
+      bash tests/support/prints_expected.sh "$folder/$name" "examples/$name.expected"; then
+      echo "check passed: $name"
+    else
+      echo "check failed: $name"
+      status=1
+    fi
+  done
+  return $status
+}
 stage_exports() {
   local python=$root/build/exports-venv/bin/python3
   "$python" -c 'import nncf, openvino' 2>/dev/null ||
@@ -196,6 +213,7 @@ packages_of() {
     xsimd14*) echo python3-pip ;;
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
     clang) echo clang-14 pkgconf ;;
+    libcxx) echo clang-14 libc++-14-dev libc++abi-14-dev pkgconf ;;
     tidy) echo clang-14 clang-tidy-14 ;;
     exports) echo python3-venv python3-pip ;;
     python | torch) echo python3-venv python3-dev ;;

@@ -88,8 +88,9 @@ class safetensors {
     for (auto& each : header.entries)
       tensors_.push_back({std::move(each.name), std::move(each.dtype), std::move(each.shape),
                           data.subspan(each.offsets[0], each.offsets[1] - each.offsets[0])});
-    std::ranges::sort(tensors_, {}, &stored_tensor::name);
-    const auto twice = std::ranges::adjacent_find(tensors_, {}, &stored_tensor::name);
+    std::sort(tensors_.begin(), tensors_.end(), [](const stored_tensor& a, const stored_tensor& b) { return a.name < b.name; });
+    const auto twice = std::adjacent_find(tensors_.begin(), tensors_.end(),
+                                          [](const stored_tensor& a, const stored_tensor& b) { return a.name == b.name; });
     if (twice != tensors_.end()) fail("names tensor " + detail::name_text(twice->name) + " twice");
     metadata_ = std::move(header.metadata);
   }
@@ -102,7 +103,8 @@ class safetensors {
 
   /// Null where there is none of that name.
   [[nodiscard]] const stored_tensor* find(std::string_view name) const noexcept {
-    const auto at = std::ranges::lower_bound(tensors_, name, {}, &stored_tensor::name);
+    const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                     [](const stored_tensor& each, std::string_view wanted) { return each.name < wanted; });
     return at != tensors_.end() && at->name == name ? &*at : nullptr;
   }
   [[nodiscard]] bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }

@@ -46,8 +46,10 @@ using model_version = std::map<std::string, scheme>;
 class applied_version {
  public:
   applied_version(std::span<layer> layers, const model_version& version, const round_trip_options& options = {}) {
-    for (const auto& [name, storage] : version) {
-      const auto found = std::ranges::find(layers, name, &layer::name);
+    for (const auto& each : version) {
+      const auto& name = each.first;
+      const auto& storage = each.second;
+      const auto found = std::find_if(layers.begin(), layers.end(), [&](const layer& known) { return known.name == name; });
       if (found == layers.end())
         throw argument_error{"the plan has a layer " + detail::name_text(name) + ", the model has not"};
       weight_guard& guard = guards_.emplace_back(*found);

@@ -58,10 +58,11 @@ struct plan {
 
   /// Whether the damage of a scheme that it gives to a layer is only assumed.
   [[nodiscard]] bool rests_on_assumptions() const noexcept {
-    return std::ranges::any_of(unknown, [&](const unknown_damage& each) {
+    for (const unknown_damage& each : unknown) {
       const std::string* const own = scheme_of(each.layer);
-      return each.assumed_harmless && own && *own == each.scheme;
-    });
+      if (each.assumed_harmless && own && *own == each.scheme) return true;
+    }
+    return false;
   }
 
   /// The scheme of a layer, or nullptr.

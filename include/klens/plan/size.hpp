@@ -55,7 +55,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
                                     {"MiB", 1LL << 20, 1},
                                     {"GiB", 1LL << 30, 1},
                                     {"TiB", 1LL << 40, 1}}};
-  const auto known = std::ranges::find(units, text.substr(read), &unit::name);
+  const auto* const known =
+      std::find_if(units.begin(), units.end(), [&](const unit& each) { return each.name == text.substr(read); });
   if (known == units.end()) throw refuse("has no unit that is known");
   if (known->name.empty() && after_point) throw refuse("is a part of a byte");
   const detail::wide_int bytes = digits * known->bytes / (power * known->divisor);

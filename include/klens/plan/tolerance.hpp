@@ -50,8 +50,9 @@ struct tolerance {
       for (std::size_t c = 0; c < units[u].choices.size(); ++c)
         if (c != chosen[u] && detail::is_finite(units[u].choices[c].damage)) candidates.push_back({u, c});
     }
-    std::ranges::stable_sort(candidates, {},
-                             [&](const candidate& each) { return units[each.unit].choices[each.choice].damage; });
+    const auto damage_at = [&](const candidate& each) { return units[each.unit].choices[each.choice].damage; };
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [&](const candidate& a, const candidate& b) { return damage_at(a) < damage_at(b); });
     double measured = baseline;
     std::size_t measurements = 0;
     for (const auto [unit, choice] : candidates) {

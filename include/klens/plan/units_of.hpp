@@ -76,7 +76,7 @@ struct scored_units {
   for (const std::string& each : options.keep) kept.emplace_back(each);
   for (const std::string& each : options.assume_harmless) harmless.emplace_back(each);
   const auto any = [](std::vector<name_pattern>& patterns, const std::string& name) {
-    return std::ranges::count_if(patterns, [&](name_pattern& each) { return each.matches(name); }) > 0;
+    return std::count_if(patterns.begin(), patterns.end(), [&](name_pattern& each) { return each.matches(name); }) > 0;
   };
   const std::size_t metric = options.damage ? 0 : all.index_of(options.metric);
   const auto damage_of = [&](const layer_score& candidate) {
@@ -109,9 +109,7 @@ struct scored_units {
       if (damage > options.largest_damage) continue;
       unit.choices.push_back({{offer->scheme}, offer->bytes, damage});
     }
-    const auto has = [&](const std::string& name) {
-      return std::ranges::any_of(unit.choices, [&](const plan_choice& one) { return one.schemes.front() == name; });
-    };
+    const auto has = [&](const std::string& name) { return detail::find_choice(unit, name) != nullptr; };
     if (each.untouched && !has(each.untouched->scheme))
       unit.choices.push_back({{each.untouched->scheme}, each.untouched->bytes, 0});
     if (unit.choices.empty() && largest && !keep) unit.choices.push_back({{largest->scheme}, largest->bytes, 0});
@@ -141,7 +139,8 @@ struct scored_units {
   for (const std::string& each : options.keep) kept.emplace_back(each);
   std::vector<layer> planned;
   for (const layer& each : layers)
-    if (std::ranges::none_of(kept, [&](name_pattern& pattern) { return pattern.matches(each.name); })) planned.push_back(each);
+    if (std::none_of(kept.begin(), kept.end(), [&](name_pattern& pattern) { return pattern.matches(each.name); }))
+      planned.push_back(each);
   const scheme holding = holding_scheme(planned);
   std::vector<plan_layer> as_planned;
   for (const layer& each : layers)
@@ -154,7 +153,7 @@ struct scored_units {
 [[nodiscard]] inline scored_units units_of(const scores& all, const unit_options& options = {}) {
   std::vector<plan_layer> layers;
   for (const layer_score& each : all.candidates)
-    if (std::ranges::find(layers, each.layer, &plan_layer::name) == layers.end())
+    if (std::none_of(layers.begin(), layers.end(), [&](const plan_layer& known) { return known.name == each.layer; }))
       layers.push_back({each.layer, each.rows, each.columns});
   return units_of(all, layers, options);
 }

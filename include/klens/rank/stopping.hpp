@@ -258,9 +258,9 @@ inline any_stopping_rule any_stopping_rule::parse(std::string_view text) {
   std::string_view number = text.substr(std::min(colon + 1, text.size()));
   const bool in_seconds = rule == "budget" && number.ends_with('s');
   if (in_seconds) number.remove_suffix(1);
-  double value = 0;
-  const auto [end, failure] = std::from_chars(number.data(), number.data() + number.size(), value);
-  const bool is_number = failure == std::errc{} && end == number.data() + number.size() && detail::is_finite(value);
+  const std::optional<double> read = detail::number_of(number);
+  const bool is_number = read && detail::is_finite(*read);
+  const double value = is_number ? *read : 0;
   if (is_number && rule == "top" && value >= 1 && value <= 1e9 && value == std::floor(value))
     return top{static_cast<std::size_t>(value)};
   if (is_number && rule == "split" && 0 < value && value < 1) return split{value};

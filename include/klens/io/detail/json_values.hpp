@@ -69,11 +69,11 @@ inline constexpr std::array<spelling<score_source>, 2> sources{
 
 template <class Value, std::size_t Count>
 [[nodiscard]] std::string_view text_of(Value value, const std::array<spelling<Value>, Count>& all) {
-  return std::ranges::find(all, value, &spelling<Value>::first)->second;
+  return std::find_if(all.begin(), all.end(), [&](const auto& each) { return each.first == value; })->second;
 }
 template <class Value, std::size_t Count>
 [[nodiscard]] Value value_of(const std::string& text, const std::array<spelling<Value>, Count>& all) {
-  const auto found = std::ranges::find(all, text, &spelling<Value>::second);
+  const auto found = std::find_if(all.begin(), all.end(), [&](const auto& each) { return each.second == text; });
   if (found == all.end()) throw argument_error{"'" + text + "' is not known here"};
   return found->first;
 }

@@ -31,7 +31,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 [[nodiscard]] inline std::optional<std::size_t> dtype_bytes(std::string_view dtype, std::span<const std::size_t> shape) {
   const std::optional<std::size_t> bits = dtype_bits(dtype);
   if (!bits) return std::nullopt;
-  if (std::ranges::find(shape, std::size_t{0}) != shape.end()) return 0;
+  if (std::find(shape.begin(), shape.end(), std::size_t{0}) != shape.end()) return 0;
   std::size_t total = *bits;
   for (const std::size_t extent : shape)
     if (__builtin_mul_overflow(total, extent, &total)) return std::nullopt;
@@ -133,7 +133,7 @@ class safetensors_sax {
 /// Sorts by place and holds every entry against the number of data bytes: no gap, no overlap, none outside, sizes as dtype and
 /// shape say. Gives the problem, or nothing.
 [[nodiscard]] inline std::string check_offsets(std::vector<safetensors_entry>& entries, std::size_t data_bytes) {
-  std::ranges::sort(entries, {}, &safetensors_entry::offsets);
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.offsets < b.offsets; });
   std::size_t end = 0;
   for (const auto& each : entries) {
     const std::size_t first = each.offsets[0], last = each.offsets[1];

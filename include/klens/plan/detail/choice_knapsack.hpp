@@ -79,7 +79,8 @@ class choice_knapsack {
         if (i != relaxed_[k] && (!least || price_of(k, i) < *least)) least = price_of(k, i);
       if (least) deviations_.push_back({k, *least});
     }
-    std::ranges::stable_sort(deviations_, {}, &deviation::price);
+    std::stable_sort(deviations_.begin(), deviations_.end(),
+                     [](const deviation& a, const deviation& b) { return a.price < b.price; });
     return true;
   }
 
@@ -125,7 +126,7 @@ class choice_knapsack {
     std::int64_t rest_cost = 0;  // of the lightest items of the classes to come
     for (const auto& items : problem_.items) rest_cost += items.front().cost;
     const auto stages = static_cast<std::size_t>(
-        std::ranges::count_if(deviations_, [&](const deviation& each) { return may_improve(each.price); }));
+        std::count_if(deviations_.begin(), deviations_.end(), [&](const deviation& each) { return may_improve(each.price); }));
     std::vector<state> states{{0, 0, 0, {0, 0}}};
     for (std::size_t stage = 0; stage < stages && !states.empty() && may_improve(deviations_[stage].price); ++stage) {
       const std::size_t k = deviations_[stage].of_class;
@@ -173,10 +174,10 @@ class choice_knapsack {
 
   void drop_worst(std::vector<state>& states, std::size_t limit) {
     const auto cut = states.begin() + static_cast<std::ptrdiff_t>(limit);
-    std::ranges::nth_element(states, cut, {}, &state::bound);
+    std::nth_element(states.begin(), cut, states.end(), [](const state& a, const state& b) { return a.bound < b.bound; });
     dropped_ = std::min(dropped_, cut->bound);
     states.erase(cut, states.end());
-    std::ranges::sort(states, lighter<state>);
+    std::sort(states.begin(), states.end(), lighter<state>);
   }
 
   // Writes the solution behind best_cost_: the steps that led there, then upgrades of all other classes while they fit.

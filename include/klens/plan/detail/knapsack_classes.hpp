@@ -47,16 +47,17 @@ struct knapsack_classes {
     for (const auto& each : classes) add_undominated(each);
     make_relative();
     for (std::size_t k = 0; k < items.size(); ++k) add_upgrades(k);
-    std::ranges::stable_sort(upgrades, [](const upgrade& a, const upgrade& b) {  // stable: each class keeps its order
-      return wide_int{a.saving} * b.weight > wide_int{b.saving} * a.weight;
-    });
+    std::stable_sort(upgrades.begin(), upgrades.end(),
+                     [](const upgrade& a, const upgrade& b) {  // stable: each class keeps its order
+                       return wide_int{a.saving} * b.weight > wide_int{b.saving} * a.weight;
+                     });
   }
 
  private:
   void add_undominated(const std::vector<knapsack_item>& all) {
     std::vector<item> sorted, kept;
     for (std::size_t i = 0; i < all.size(); ++i) sorted.push_back({all[i].weight, all[i].cost, i});
-    std::ranges::stable_sort(sorted, lighter<item>);
+    std::stable_sort(sorted.begin(), sorted.end(), lighter<item>);
     for (const item& each : sorted)
       if (kept.empty() || each.cost < kept.back().cost) kept.push_back(each);
     items.push_back(std::move(kept));

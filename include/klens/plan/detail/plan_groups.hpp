@@ -15,9 +15,9 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The choice of a unit that gives this scheme to its first layer, or nullptr.
 [[nodiscard]] inline const plan_choice* find_choice(const plan_unit& unit, const std::string& scheme) {
-  const auto found =
-      std::ranges::find_if(unit.choices, [&](const plan_choice& each) { return each.schemes.front() == scheme; });
-  return found == unit.choices.end() ? nullptr : &*found;
+  for (const plan_choice& each : unit.choices)
+    if (each.schemes.front() == scheme) return &each;
+  return nullptr;
 }
 
 [[nodiscard]] inline std::string scheme_list(const plan_unit& unit) {

@@ -42,7 +42,7 @@ class scored_candidates {
   /// Throws argument_error for a candidate of a layer that is not among these.
   void expect_among(std::span<const std::string> layers) const {
     for (const auto& [key, candidate] : found_)
-      if (std::ranges::find(layers, key.first) == layers.end())
+      if (std::find(layers.begin(), layers.end(), key.first) == layers.end())
         throw argument_error{"the scores have a layer " + name_text(key.first) +
                              " that is none to be planned; rank the layers of this model again"};
   }
