@@ -7,6 +7,7 @@
 #include <functional>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
+#include <klens/plan/detail/plan_groups.hpp>
 #include <klens/plan/detail/scored_layer.hpp>
 #include <klens/plan/name_pattern.hpp>
 #include <klens/plan/plan.hpp>
