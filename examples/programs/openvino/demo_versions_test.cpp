@@ -21,6 +21,7 @@ void add(klens::scores& to, const std::string& layer, std::size_t columns, doubl
     score.rows = rows;
     score.columns = columns;
     score.bytes = klens::scheme{scheme}.bytes(rows, columns);
+    score.result = klens::outcome::measured;
     score.metrics.emplace_back().mean = scheme[3] == '4' ? kl : kl / 100;
   }
 }
@@ -71,6 +72,19 @@ TEST_CASE("the first version holds the weights: f32 where fp16 does not") {
   CHECK(first.name == "f32");
   CHECK(first.plan.bytes == 4 * 9 * rows * 64);
   CHECK(*first.plan.scheme_of("l3") == "f32");
+}
+
+TEST_CASE("a layer of which nobody knows what it loses has its largest scheme in every version, unless it is vouched for") {
+  klens::scores scores = nine_layers();
+  for (klens::layer_score& each : scores.candidates)
+    if (each.layer == "l0") each.result = klens::outcome::output_unchanged;  // which minded least
+  const std::vector<demo_version> versions = demo_versions(scores, {"5bpw"});
+  for (std::size_t v = 1; v < versions.size(); ++v) {
+    CHECK(*versions[v].plan.scheme_of("l0") == "int8-signed-channel");
+    CHECK(versions[v].plan.unknown.size() == 2);
+  }
+  CHECK(schemes_of(versions[10]) == "844444444");
+  CHECK(schemes_of(demo_versions(scores, {"5bpw"}, {"l0"})[10]) == "444444444");
 }
 
 TEST_CASE("layers that kernels fuse share a scheme") {
