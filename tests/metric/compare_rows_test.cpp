@@ -46,7 +46,7 @@ int careful_sweeps(const row& x, const row& y, row_sums needs) {
   exact_sweeps = 0;
   const klens::detail::row_sweeps sweeps{klens::detail::chosen_sweeps().describe, counting};
   klens::reference_row known;
-  CHECK(klens::detail::describe(sweeps, x, known));
+  CHECK(klens::detail::describe(sweeps.describe(x), x, known));
   CHECK(klens::detail::row_comparison{sweeps, x, y, known}.measure(needs));
   return exact_sweeps;
 }

@@ -35,12 +35,31 @@ namespace detail {
   return known;
 }
 
-/// Compares two rows of raw logits of equal length.
-[[nodiscard]] inline row_damage compare_rows(std::span<const float> reference, std::span<const float> observed,
-                                             const reference_row& known, row_sums needs) {
+namespace detail {
+
+inline void expect_equal_rows(std::span<const float> reference, std::span<const float> observed) {
   if (reference.size() != observed.size() || reference.empty())
     throw shape_error{"the reference row has " + std::to_string(reference.size()) + " logits, the observed row " +
                       std::to_string(observed.size()) + "; give as many of each, at least one"};
+}
+
+/// compare_rows for sums that are known beforehand, which compiles no other loops.
+template <row_sums Needs>
+[[nodiscard]] row_damage compare_rows_for(std::span<const float> reference, std::span<const float> observed,
+                                          const reference_row& known) {
+  expect_equal_rows(reference, observed);
+  row_damage damage;
+  if (!compare_logits_for<Needs>(reference, observed, known, damage)) [[unlikely]]
+    refuse_logits(observed, "observed");
+  return damage;
+}
+
+}  // namespace detail
+
+/// Compares two rows of raw logits of equal length.
+[[nodiscard]] inline row_damage compare_rows(std::span<const float> reference, std::span<const float> observed,
+                                             const reference_row& known, row_sums needs) {
+  detail::expect_equal_rows(reference, observed);
   assert(known.top < reference.size());
   row_damage damage;
   if (!detail::compare_logits(reference, observed, known, needs, damage)) [[unlikely]]

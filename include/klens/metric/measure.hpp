@@ -93,7 +93,7 @@ template <class Reference, class Observed, metric... Metrics>
   const auto measure_row = [&](std::size_t t, std::vector<float>& x_buffer, std::vector<float>& y_buffer) {
     const auto x = detail::as_floats(row(reference, static_cast<Eigen::Index>(t)), x_buffer);
     const auto y = detail::as_floats(row(observed, static_cast<Eigen::Index>(t)), y_buffer);
-    const row_damage damage = compare_rows(x, y, describe_reference(x), needs);
+    const row_damage damage = detail::compare_rows_for<needs>(x, y, describe_reference(x));
     position here{x, y, std::nullopt, damage};
     if (!options.next_tokens.empty() && options.next_tokens[t] >= 0)
       here.next_token = static_cast<std::size_t>(options.next_tokens[t]);

@@ -17,9 +17,9 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 [[nodiscard]] inline double log_sum_exp(std::span<const float> row) { return describe_reference(row).log_sum_exp; }
 
 namespace detail {
-[[nodiscard]] inline row_damage damage_of_row(std::span<const float> reference, std::span<const float> observed,
-                                              row_sums needs) {
-  return klens::compare_rows(reference, observed, klens::describe_reference(reference), needs);
+template <row_sums Needs>
+[[nodiscard]] row_damage damage_of_row(std::span<const float> reference, std::span<const float> observed) {
+  return compare_rows_for<Needs>(reference, observed, klens::describe_reference(reference));
 }
 }  // namespace detail
 
@@ -29,34 +29,34 @@ namespace detail {
 
 /// KL(P || Q), P and Q being the softmax of each row. In nats, at least 0; higher is worse. +inf where Q is 0 and P is not.
 [[nodiscard]] inline double kl_divergence(std::span<const float> reference, std::span<const float> observed) {
-  return detail::damage_of_row(reference, observed, row_sums::kl).kl;
+  return detail::damage_of_row<row_sums::kl>(reference, observed).kl;
 }
 
 /// KL(Q || P). In nats, at least 0; higher is worse.
 [[nodiscard]] inline double reverse_kl_divergence(std::span<const float> reference, std::span<const float> observed) {
-  return detail::damage_of_row(reference, observed, row_sums::reverse_kl).reverse_kl;
+  return detail::damage_of_row<row_sums::reverse_kl>(reference, observed).reverse_kl;
 }
 
 /// Jensen-Shannon divergence. In nats, 0 to ln 2; higher is worse.
 [[nodiscard]] inline double js_divergence(std::span<const float> reference, std::span<const float> observed) {
-  return detail::damage_of_row(reference, observed, row_sums::js).js;
+  return detail::damage_of_row<row_sums::js>(reference, observed).js;
 }
 
 /// Mean over the vocabulary of (observed - reference)^2, in squared logits; higher is worse.
 [[nodiscard]] inline double mean_squared_error(std::span<const float> reference, std::span<const float> observed) {
-  return detail::damage_of_row(reference, observed, row_sums::squared_error).squared_error /
+  return detail::damage_of_row<row_sums::squared_error>(reference, observed).squared_error /
          static_cast<double>(reference.size());
 }
 
 /// 10 log10(sum reference^2 / sum (observed - reference)^2), in dB; lower is worse, +inf where the rows agree.
 [[nodiscard]] inline double sqnr_db(std::span<const float> reference, std::span<const float> observed) {
-  const row_damage damage = detail::damage_of_row(reference, observed, row_sums::squared_error);
+  const row_damage damage = detail::damage_of_row<row_sums::squared_error>(reference, observed);
   return 10 * std::log10(damage.reference_energy / damage.squared_error);
 }
 
 /// Whether both rows are largest at the same token; of equal logits the first one counts.
 [[nodiscard]] inline bool same_top(std::span<const float> reference, std::span<const float> observed) {
-  return detail::damage_of_row(reference, observed, row_sums::same_top).same_top;
+  return detail::damage_of_row<row_sums::same_top>(reference, observed).same_top;
 }
 
 /// ln P(token) - ln Q(token), in nats: what the change adds to the cross-entropy of that token; higher is worse.
@@ -66,7 +66,7 @@ namespace detail {
   if (token >= reference.size())
     throw argument_error{"token " + std::to_string(token) + " is outside the vocabulary of " +
                          std::to_string(reference.size())};
-  return delta_ce{}({reference, observed, token, detail::damage_of_row(reference, observed, row_sums::kl)}).value;
+  return delta_ce{}({reference, observed, token, detail::damage_of_row<row_sums::kl>(reference, observed)}).value;
 }
 
 }  // namespace klens

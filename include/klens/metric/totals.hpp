@@ -41,6 +41,16 @@ class compensated_sum {
   double rest_ = 0;
 };
 
+/// Keeps the worst value and its position, in a metric's own direction: of equal ones the smallest position. A NaN is no value;
+/// `worst` is NaN until there is one.
+inline void take_worst(bool higher_is_worse, double& worst, std::size_t& at, double value, std::size_t position) noexcept {
+  if (is_nan(value)) return;
+  const bool worse = is_nan(worst) || (higher_is_worse ? value > worst : value < worst);
+  if (!worse && !(value == worst && position < at)) return;
+  worst = value;
+  at = position;
+}
+
 }  // namespace klens::detail
 
 namespace klens::inline KLENS_INSTRUCTION_SET {
@@ -59,12 +69,12 @@ class totals {
     weight_.add(measured.weight);
     if (measured.weight == 0) return;
     ++positions_;
-    take_worst(finished(measured.value / measured.weight), position);
+    detail::take_worst(Metric::higher_is_worse, worst_, worst_position_, finished(measured.value / measured.weight), position);
   }
   void merge(const totals& other) noexcept {
     value_.add(other.value_);
     weight_.add(other.weight_);
-    if (other.positions_ != 0) take_worst(other.worst_, other.worst_position_);
+    detail::take_worst(Metric::higher_is_worse, worst_, worst_position_, other.worst_, other.worst_position_);
     positions_ += other.positions_;
   }
 
@@ -85,14 +95,6 @@ class totals {
       return metric_.finish(mean);
     else
       return mean;
-  }
-
-  void take_worst(double value, std::size_t position) noexcept {
-    const bool first = detail::is_nan(worst_);
-    const bool worse = Metric::higher_is_worse ? value > worst_ : value < worst_;
-    if (!first && !worse && !(value == worst_ && position < worst_position_)) return;
-    worst_ = value;
-    worst_position_ = position;
   }
 
   Metric metric_{};

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <klens/error.hpp>
 #include <klens/metric/any_metric.hpp>
+#include <klens/metric/totals.hpp>
 #include <klens/rank/scan/summarize.hpp>
 #include <klens/rank/scores.hpp>
 #include <string>
@@ -47,7 +48,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
     for (std::size_t m = 0; m < to.size(); ++m) {
       const any_metric metric = any_metric::parse(all.metrics[m].name);
       to[m].by_sequence.insert(to[m].by_sequence.end(), from[m].by_sequence.begin(), from[m].by_sequence.end());
-      detail::take_worst(metric, to[m], from[m].worst, from[m].worst_position + std::max(first.tokens, first.positions));
+      detail::take_worst(metric.higher_is_worse, to[m].worst, to[m].worst_position, from[m].worst,
+                         from[m].worst_position + std::max(first.tokens, first.positions));
       detail::summarize(metric, to[m], savings);
     }
   };

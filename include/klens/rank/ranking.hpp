@@ -69,7 +69,8 @@ struct rank_range {
   const auto surely_worse = [&](const layer_score& a, const layer_score& b) {
     const metric_score &left = a.metrics[m], &right = b.metrics[m];
     const double left_end = higher_is_worse ? left.low : left.high, right_end = higher_is_worse ? right.high : right.low;
-    const double own = left_end == left_end ? left_end : left.mean, other = right_end == right_end ? right_end : right.mean;
+    const double own = detail::is_nan(left_end) ? left.mean : left_end,
+                 other = detail::is_nan(right_end) ? right.mean : right_end;
     return higher_is_worse ? own > other : own < other;
   };
   for (rank_range& each : ranges) {

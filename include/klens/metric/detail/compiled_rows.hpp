@@ -6,7 +6,7 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-// The two functions of row_comparison.hpp, out of the compiled library.
+// The functions of row_comparison.hpp, out of the compiled library.
 
 [[nodiscard]] inline bool describe_logits(std::span<const float> row, reference_row& known) noexcept {
   compiled::reference of;
@@ -28,6 +28,11 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
             .squared_error = of.squared_error,
             .reference_energy = of.reference_energy};
   return true;
+}
+template <row_sums Needs>
+[[nodiscard]] bool compare_logits_for(std::span<const float> reference, std::span<const float> observed,
+                                      const reference_row& known, row_damage& damage) noexcept {
+  return compare_logits(reference, observed, known, Needs, damage);
 }
 
 }  // namespace klens::detail

@@ -25,9 +25,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   return summary.masked < static_cast<double>(row.size());
 }
 
-/// False where these are no logits.
-[[nodiscard]] inline bool describe(const row_sweeps& sweeps, std::span<const float> row, reference_row& known) noexcept {
-  const row_summary summary = sweeps.describe(row);
+/// From what the sweeps say of a row. False where these are no logits.
+[[nodiscard]] inline bool describe(const row_summary& summary, std::span<const float> row, reference_row& known) noexcept {
   if (!are_logits(summary, row)) return false;
   known = {static_cast<double>(row[summary.top]) + std::log(summary.partition), summary.energy, summary.top,
            summary.masked > 0};
@@ -124,14 +123,22 @@ class row_comparison {
 // What compare_rows.hpp calls. compiled_rows.hpp has the same for users of klens::compiled.
 
 [[nodiscard]] inline bool describe_logits(std::span<const float> row, reference_row& known) noexcept {
-  return describe(chosen_sweeps(), row, known);
+  return describe(describe_row<best_arch>(row), row, known);
 }
 [[nodiscard]] inline bool compare_logits(std::span<const float> reference, std::span<const float> observed,
-                                         const reference_row& known, row_sums needs, row_damage& damage) noexcept {
-  row_comparison comparison{chosen_sweeps(), reference, observed, known};
+                                         const reference_row& known, row_sums needs, row_damage& damage,
+                                         const row_sweeps& sweeps = chosen_sweeps()) noexcept {
+  row_comparison comparison{sweeps, reference, observed, known};
   if (!comparison.measure(needs)) return false;
   damage = comparison.damage();
   return true;
+}
+/// The same where the sums are known beforehand.
+template <row_sums Needs>
+[[nodiscard]] bool compare_logits_for(std::span<const float> reference, std::span<const float> observed,
+                                      const reference_row& known, row_damage& damage) noexcept {
+  return compare_logits(reference, observed, known, Needs, damage,
+                        {&describe_row<best_arch>, &compare_known<Needs, best_arch>});
 }
 
 }  // namespace klens::detail

@@ -11,19 +11,11 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// Everything that the first sweep can hold.
 inline constexpr row_sums all_but_js = row_sums::kl | row_sums::reverse_kl | row_sums::squared_error | row_sums::same_top;
 
-/// Sweeps for the smallest set of sums that holds what is needed and has a loop of its own. Each loop costs every user's compiler
-/// a tenth of a second, so rare rows (masked ones, and those swept again with care::exact) share one.
-template <care Care, class Arch>
-[[nodiscard]] pair_sums compare_for(row_sums needs, std::span<const float> x, std::span<const float> y, const anchor& from,
-                                    std::size_t top) noexcept {
+/// The smallest set of sums that has a loop of its own and holds what is needed of rows that are not masked. Each loop costs every
+/// user's compiler a tenth of a second, so rare rows (masked ones, and those swept again with care::exact) share one.
+[[nodiscard]] constexpr row_sums loop_for(row_sums needs) noexcept {
   constexpr row_sums without_exp = row_sums::squared_error | row_sums::same_top;
-  if constexpr (Care == care::exact) {
-    if (needs == row_sums::js) return compare_as<row_sums::js, Care, Arch>(x, y, from, top);
-  } else if constexpr (Care == care::plain) {
-    if (needs == row_sums::kl) return compare_as<row_sums::kl, Care, Arch>(x, y, from, top);
-    if (contains(without_exp, needs)) return compare_as<without_exp, Care, Arch>(x, y, from, top);
-  }
-  return compare_as<all_but_js, Care, Arch>(x, y, from, top);
+  return needs == row_sums::kl ? row_sums::kl : contains(without_exp, needs) ? without_exp : all_but_js;
 }
 
 /// All that depends on the instruction set.
@@ -33,24 +25,31 @@ struct row_sweeps {
                        std::size_t top) noexcept;
 };
 
+/// For sums that only a running program knows.
 template <class Arch>
-[[nodiscard]] pair_sums compare_with(care how, row_sums needs, std::span<const float> x, std::span<const float> y,
-                                     const anchor& from, std::size_t top) noexcept {
-  switch (how) {
-    case care::plain:
-      return compare_for<care::plain, Arch>(needs, x, y, from, top);
-    case care::masked:
-      return compare_for<care::masked, Arch>(needs, x, y, from, top);
-    default:
-      return compare_for<care::exact, Arch>(needs, x, y, from, top);
-  }
+[[nodiscard]] pair_sums compare_any(care how, row_sums needs, std::span<const float> x, std::span<const float> y,
+                                    const anchor& from, std::size_t top) noexcept {
+  if (needs == row_sums::js) return compare_as<row_sums::js, care::exact, Arch>(x, y, from, top);
+  if (how == care::masked) return compare_as<all_but_js, care::masked, Arch>(x, y, from, top);
+  if (how == care::exact) return compare_as<all_but_js, care::exact, Arch>(x, y, from, top);
+  const row_sums loop = loop_for(needs);
+  if (loop == row_sums::kl) return compare_as<row_sums::kl, care::plain, Arch>(x, y, from, top);
+  if (loop == all_but_js) return compare_as<all_but_js, care::plain, Arch>(x, y, from, top);
+  return compare_as<loop_for(row_sums::none), care::plain, Arch>(x, y, from, top);
 }
 
-template <class Arch>
-[[nodiscard]] constexpr row_sweeps sweeps_for() noexcept {
-  return {&describe_row<Arch>, &compare_with<Arch>};
+/// The same for sums that are known beforehand: no other loop is compiled. (Of js a comparison asks for all_but_js first.)
+template <row_sums Needs, class Arch>
+[[nodiscard]] pair_sums compare_known(care how, row_sums needs, std::span<const float> x, std::span<const float> y,
+                                      const anchor& from, std::size_t top) noexcept {
+  constexpr bool has_js = contains(Needs, row_sums::js);
+  if constexpr (has_js)
+    if (needs == row_sums::js) return compare_as<row_sums::js, care::exact, Arch>(x, y, from, top);
+  if (how == care::masked) return compare_as<all_but_js, care::masked, Arch>(x, y, from, top);
+  if (how == care::exact) return compare_as<all_but_js, care::exact, Arch>(x, y, from, top);
+  return compare_as<loop_for(has_js ? all_but_js : Needs), care::plain, Arch>(x, y, from, top);
 }
 
-[[nodiscard]] constexpr row_sweeps chosen_sweeps() noexcept { return sweeps_for<best_arch>(); }
+[[nodiscard]] inline row_sweeps chosen_sweeps() noexcept { return {&describe_row<best_arch>, &compare_any<best_arch>}; }
 
 }  // namespace klens::detail

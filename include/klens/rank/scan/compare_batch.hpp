@@ -11,6 +11,7 @@
 #include <klens/matrix.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/compare_rows.hpp>
+#include <klens/metric/totals.hpp>
 #include <klens/rank/scan/driver.hpp>
 #include <limits>
 #include <numeric>
@@ -51,17 +52,13 @@ struct metric_sums {
   void add(const any_metric& metric, contribution at_row, std::size_t row_index) {
     total.value += at_row.value;
     total.weight += at_row.weight;
-    if (at_row.weight != 0) take_worst(metric, metric.finish(at_row.value / at_row.weight), row_index);
+    if (at_row.weight != 0)
+      take_worst(metric.higher_is_worse, worst, worst_row, metric.finish(at_row.value / at_row.weight), row_index);
   }
   void add(const any_metric& metric, const metric_sums& later) {
     total.value += later.total.value;
     total.weight += later.total.weight;
-    if (later.worst == later.worst) take_worst(metric, later.worst, later.worst_row);
-  }
-  void take_worst(const any_metric& metric, double value, std::size_t row_index) {
-    if (worst == worst && !(metric.higher_is_worse ? value > worst : value < worst)) return;
-    worst = value;
-    worst_row = row_index;
+    take_worst(metric.higher_is_worse, worst, worst_row, later.worst, later.worst_row);
   }
 };
 

@@ -7,6 +7,7 @@
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
+#include <klens/metric/totals.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/check_request.hpp>
@@ -227,7 +228,8 @@ class scan_book {
       for (std::size_t m = 0; m < sequence.size(); ++m) {
         metric_score& score = scores_of_metrics[m];
         score.by_sequence.push_back(sequence[m].total);
-        take_worst((*metrics_)[m], score, sequence[m].worst, sequence[m].worst_row + first_token_);
+        take_worst((*metrics_)[m].higher_is_worse, score.worst, score.worst_position, sequence[m].worst,
+                   sequence[m].worst_row + first_token_);
       }
   }
 
