@@ -3,8 +3,8 @@
 # over all stages) and fails if one failed. What is run:
 #   bash tests/run.sh            what continuous integration runs each time
 #     format      clang-format leaves the sources as they are
-#     release     g++ for this machine, CMake: every test; the package, and projects that use it
-#     meson       clang for this machine, Meson: every test; its package, and projects that use it
+#     release     g++ for this machine, CMake, oneDNN's products where it is found: every test; the package, and projects that use it
+#     meson       clang for this machine, Meson, Eigen's products: every test; its package, and projects that use it
 #     headers     clang, newest xsimd (14): each header compiles alone
 #     locale      what reads and writes numbers, in a locale whose decimal point is a comma
 #   bash tests/run.sh --all      these as well
@@ -102,13 +102,13 @@ stage_locale() {
       -E '_refused$' -j "$(nproc)" --timeout 900 --output-on-failure
 }
 stage_sanitizers() {
-  configure debug debug -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="io;engine;fuzz" &&
+  configure debug debug -D KLENS_INSTALL=OFF -D KLENS_ONEDNN=OFF -D KLENS_TEST_FOLDERS="io;engine;fuzz" &&
     cmake --build build/debug --target klens_tests -j "$(nproc)" &&
     ctest --test-dir build/debug -R '^(io|engine|fuzz)_' -j "$(nproc)" --timeout 900 --output-on-failure
 }
 # Without randomized addresses, which the thread sanitizer of g++ 12 does not always come to terms with.
 stage_threads() {
-  configure threads release -D KLENS_INSTALL=OFF -D KLENS_TEST_FOLDERS="detail;metric;quant;rank;engine" -D CMAKE_CXX_FLAGS="-fsanitize=thread -g1" &&
+  configure threads release -D KLENS_INSTALL=OFF -D KLENS_ONEDNN=OFF -D KLENS_TEST_FOLDERS="detail;metric;quant;rank;engine" -D CMAKE_CXX_FLAGS="-fsanitize=thread -g1" &&
     cmake --build build/threads --target klens_tests -j "$(nproc)" -- -k 0 &&
     setarch -R ctest --test-dir build/threads -j "$(nproc)" --timeout 900 --output-on-failure \
       -R 'detail_parallel_for|metric_measure|quant_round_trip|rank_(scan|rank_layers|noise_floor)|engine_(staged|golden|parts)'
@@ -154,7 +154,7 @@ stage_avx2() { for_target avx2 x86-64-v3 avx2; }
 stage_avx512() { for_target avx512 x86-64-v4 avx512dq; }
 stage_xsimd14-all() { local xsimd && newest_xsimd && with_cmake xsimd14-all release "${library[@]}" "${xsimd[@]}"; }
 stage_aarch64-all() { local xsimd && newest_xsimd && for_aarch64 aarch64-all "${xsimd[@]}"; }
-stage_sanitizers-all() { with_cmake debug-all debug; }
+stage_sanitizers-all() { with_cmake debug-all debug -D KLENS_ONEDNN=OFF; }
 stage_tidy() {
   cmake --preset release -B build/tidy "${clang[@]}" -D CMAKE_EXPORT_COMPILE_COMMANDS=ON &&
     find include -name '*.hpp' -print0 | xargs -0 -P "$(nproc)" -n 1 clang-tidy-14 --quiet -p build/tidy
@@ -208,7 +208,6 @@ packages_of() {
     headers) echo clang-14 python3-pip ;;
     locale) echo locales ;;
     mpi) echo openmpi-bin libopenmpi-dev ;;
-    onednn) echo libdnnl-dev ;;
     meson) echo meson clang-14 pkgconf ;;
     xsimd14*) echo python3-pip ;;
     aarch64*) echo g++-aarch64-linux-gnu qemu-user python3-pip ;;
