@@ -19,9 +19,9 @@ class products {
     Eigen::Index widest = 0;
     for (const programs::weight& each : of.weights()) {
       if (each.kind == "embed_tokens") continue;  // a gather
-      weights_.push_back(each);
-      widest = std::max(widest, each.values.cols());
-      rows_ = std::max(rows_, each.values.rows());
+      weights_.push_back(each.as_layer().load());
+      widest = std::max(widest, each.columns);
+      rows_ = std::max(rows_, each.rows);
     }
     x_ = klens::matrix<float>::Random(positions, widest);
   }
@@ -30,12 +30,11 @@ class products {
 
   /// gemm(a, b, c) makes c = a b^T.
   void run(const auto& gemm, klens::matrix<float>& result) const {
-    for (const programs::weight& each : weights_)
-      gemm(x_.leftCols(each.values.cols()), each.values, result.leftCols(each.values.rows()));
+    for (const klens::matrix<float>& each : weights_) gemm(x_.leftCols(each.cols()), each, result.leftCols(each.rows()));
   }
 
  private:
-  std::vector<programs::weight> weights_;
+  std::vector<klens::matrix<float>> weights_;
   Eigen::Index rows_ = 0;
   klens::matrix<float> x_;
 };

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <klens/error.hpp>
+#include <klens/lent_weights.hpp>
 #include <klens/matrix.hpp>
 #include <limits>
 #include <memory>
@@ -94,6 +95,17 @@ class layer {
     expect_weights();
   }
 
+  /// For engines that keep their weights in another form and lend float memory while a layer is changed (lent_weights).
+  layer(std::string of_name, std::size_t rows, std::size_t columns, lent_weights weights)
+      : name{std::move(of_name)},
+        kind{kind_of(name)},
+        rows_{rows},
+        columns_{columns},
+        memory_{memory::lent},
+        lent_{std::make_shared<lent_weights>(std::move(weights))} {
+    expect_weights();
+  }
+
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::size_t columns() const noexcept { return columns_; }
 
@@ -104,6 +116,8 @@ class layer {
       std::fill_n(weights.data(), weights.size(),
                   std::numeric_limits<float>::quiet_NaN());  // so that what load leaves out is seen
       callables_->load(weights);
+    } else if (memory_ == memory::lent) {
+      lent_->load(weights);
     } else {
       for (std::size_t r = 0; r < rows_; ++r) visit_row(r, [&](auto source) { copy_row(source, klens::row(weights, r)); });
     }
@@ -114,6 +128,8 @@ class layer {
   void store(const_matrix_ref<float> weights) {
     if (memory_ == memory::callables) {
       callables_->store(weights);
+    } else if (memory_ == memory::lent) {
+      lent_->store(weights, static_cast<Eigen::Index>(rows_), static_cast<Eigen::Index>(columns_));
     } else {
       for (std::size_t r = 0; r < rows_; ++r)
         visit_row(r, [&](auto target) { copy_row(klens::row(weights, static_cast<Eigen::Index>(r)), target); });
@@ -123,6 +139,7 @@ class layer {
   /// True where the weights are these, bit for bit (as float).
   [[nodiscard]] bool holds(const matrix<float>& weights) const {
     if (memory_ == memory::callables) return same_bits(load().data(), weights.data(), rows_ * columns_);
+    if (memory_ == memory::lent) return lent_->holds(weights);
     bool same = true;
     std::vector<float> own(columns_);
     for (std::size_t r = 0; r < rows_ && same; ++r) {
@@ -140,6 +157,9 @@ class layer {
                                                               Eigen::OuterStride<>(stride_));
   }
 
+  /// The weights where the engine lends memory for them, and keeps its own; null for all other layers.
+  [[nodiscard]] lent_weights* lent() const noexcept { return lent_.get(); }
+
   /// What to tell a reader about restore_failure, and what to do.
   [[nodiscard]] std::string restore_failure_text() const {
     return name + ": its weights are NOT back as they were, because store failed while restoring them (" + restore_failure +
@@ -147,7 +167,7 @@ class layer {
   }
 
  private:
-  enum class memory { floats, halves, bfloats, callables };
+  enum class memory { floats, halves, bfloats, callables, lent };
   struct callables {
     load_function load;
     store_function store;
@@ -240,6 +260,7 @@ class layer {
   void* data_ = nullptr;
   Eigen::Index stride_ = 0;
   std::shared_ptr<const callables> callables_;
+  std::shared_ptr<lent_weights> lent_;
 };
 
 }  // namespace klens

@@ -11,6 +11,7 @@
 #include <klens/quant/scheme.hpp>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace klens::inline KLENS_INSTRUCTION_SET {
 
@@ -19,12 +20,15 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 ///   klens::weight_guard guard{layer};
 ///   guard.apply("int4-g64");             // the layer now holds what int4-g64 would keep of its weights
 ///   const auto observed = forward();
-/// Memory     one copy of the layer's weights as float.
+/// Memory     one copy of the layer's weights as float: the originals, or, where the engine keeps those and lends memory
+///            (lent_weights), the changed ones.
 /// Failure    only a layer of callables can fail to restore: its `store` throws. restore() then throws restore_error; the
 ///            destructor cannot throw. Either way layer::restore_failure says that the weights are not back, and why.
 class weight_guard {
  public:
-  explicit weight_guard(layer& guarded) : layer_{&guarded}, kept_{guarded.load()} {}
+  explicit weight_guard(layer& guarded) : layer_{&guarded} {
+    if (layer_->lent() == nullptr) kept_ = layer_->load();
+  }
   weight_guard(const weight_guard&) = delete;
   weight_guard& operator=(const weight_guard&) = delete;
   ~weight_guard() {
@@ -34,12 +38,14 @@ class weight_guard {
     }
   }
 
-  /// The weights that will be put back.
-  [[nodiscard]] const matrix<float>& kept() const noexcept { return kept_; }
-
   /// Makes the layer's weights what `storage` would keep of the originals. Returns how far they moved.
   weight_error apply(const scheme& storage, const round_trip_options& options = {}) {
     applied_ = true;
+    if (lent_weights* const lent = layer_->lent()) {
+      matrix_ref<float> floats =
+          lent->borrow(static_cast<Eigen::Index>(layer_->rows()), static_cast<Eigen::Index>(layer_->columns()));
+      return round_trip(storage, floats, floats, options);
+    }
     if (layer_->is_float_memory()) return round_trip(storage, kept_, layer_->floats(), options);
     matrix<float> changed(kept_.rows(), kept_.cols());
     const weight_error error = round_trip(storage, kept_, changed, options);
@@ -48,12 +54,16 @@ class weight_guard {
   }
 
   /// Whether the layer's weights now differ from the originals in any bit.
-  [[nodiscard]] bool changed() const { return !layer_->holds(kept_); }
+  [[nodiscard]] bool changed() const {
+    const lent_weights* const lent = layer_->lent();
+    return lent ? lent->differs() : !layer_->holds(kept_);
+  }
 
   /// Puts the originals back. Throws restore_error, naming the layer, where its `store` throws.
   void restore() {
     if (!applied_) return;
     applied_ = false;
+    if (lent_weights* const lent = layer_->lent()) return lent->take_back();
     try {
       layer_->store(kept_);
     } catch (const std::exception& caught) {
@@ -90,13 +100,22 @@ inline void expect_weights_back(std::span<const layer> layers) {
 /// weight is finite.
 inline void expect_finite_weights(const layer& each) {
   if (!each.restore_failure.empty()) throw argument_error{each.restore_failure_text()};
-  const matrix<float> weights = each.load();
-  const auto* const end = weights.data() + weights.size();
-  const auto* const bad = std::find_if_not(weights.data(), end, [](float w) { return detail::is_finite(w); });
-  if (bad == end) return;
-  const auto at = bad - weights.data();
-  throw numeric_error{each.name + ": weight [" + std::to_string(at / weights.cols()) + ", " +
-                      std::to_string(at % weights.cols()) + "] is " + number_text(static_cast<double>(*bad)) +
+  const auto rows = static_cast<Eigen::Index>(each.rows()), columns = static_cast<Eigen::Index>(each.columns());
+  const lent_weights* const lent = each.lent();
+  matrix<float> weights(lent ? 1 : 0, columns);  // of such a layer one row at a time
+  if (!lent) weights = each.load();
+  const float* bad = nullptr;
+  Eigen::Index at = 0;
+  for (Eigen::Index r = 0; bad == nullptr && r < rows; ++r) {
+    if (lent) lent->load(weights, r);
+    const std::span<const float> own = row(std::as_const(weights), lent ? 0 : r);
+    const auto found = std::find_if_not(own.begin(), own.end(), [](float w) { return detail::is_finite(w); });
+    if (found != own.end()) bad = &*found;
+    at = r * columns + (found - own.begin());
+  }
+  if (bad == nullptr) return;
+  throw numeric_error{each.name + ": weight [" + std::to_string(at / columns) + ", " + std::to_string(at % columns) + "] is " +
+                      number_text(static_cast<double>(*bad)) +
                       "; a layer with such a weight cannot be quantized: repair the model"};
 }
 

@@ -30,6 +30,7 @@ const char* const types[] = {"bamba",
                              "mamba",
                              "mamba2",
                              "nemotron_h",
+                             "variants/nemotron_h_experts",
                              "qwen3",
                              "variants/granitemoehybrid_moe",
                              "variants/mistral_window",
@@ -42,7 +43,8 @@ const char* const types[] = {"bamba",
 
 /// Experts share a product with positions that another routing may bring or take away.
 bool has_experts(std::string_view type) {
-  return type == "jamba_moe" || type.ends_with("granitemoehybrid_moe") || type.ends_with("qwen3_next_experts");
+  return type == "jamba_moe" || type.ends_with("granitemoehybrid_moe") || type.ends_with("qwen3_next_experts") ||
+         type.ends_with("nemotron_h_experts");
 }
 
 }  // namespace

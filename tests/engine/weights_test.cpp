@@ -39,8 +39,8 @@ TEST_CASE("weights: the embedded model has 57, the head tied to the embedding") 
   CHECK(head.stage == 0);
   CHECK(head.block == -1);
   const weight& x_proj = named(all, "model.layers.3.mamba.x_proj.weight");
-  CHECK(x_proj.values.rows() == 44);
-  CHECK(x_proj.values.cols() == 384);
+  CHECK(x_proj.rows == 44);
+  CHECK(x_proj.columns == 384);
   CHECK(x_proj.block == 3);
   CHECK(x_proj.stage == 7);  // after the embedding and three blocks of two stages
   CHECK(named(all, "model.layers.3.feed_forward.up_proj.weight").stage == 8);
@@ -69,12 +69,13 @@ TEST_CASE("weights: fused ones come as named row ranges of the same memory") {
     for (const weight& each : split) {
       if (!each.name.starts_with(fused + "[")) continue;
       names += each.name.substr(fused.size());
-      CHECK(each.values.data() == one.values.data() + rows * one.values.cols());
-      CHECK(each.values.cols() == one.values.cols());
+      CHECK(each.of == one.of);
+      CHECK(each.first == one.first + rows);
+      CHECK(each.columns == one.columns);
       CHECK(each.stage == one.stage);
-      rows += each.values.rows();
+      rows += each.rows;
     }
-    CHECK(rows == one.values.rows());
+    CHECK(rows == one.rows);
     CHECK(std::ranges::find(split, fused, &weight::name) == split.end());
     return names;
   };
@@ -93,10 +94,11 @@ TEST_CASE("weights: fused ones come as named row ranges of the same memory") {
 }
 
 TEST_CASE("weights: every one is read anew by each forward, from its own stage on and not before") {
-  for (const char* const type : {"bamba", "falcon_h1", "jamba_moe", "llama", "mamba", "mamba2", "variants/jamba_biases_tied",
-                                 "gemma3", "hymba", "lfm2", "variants/granitemoehybrid_moe", "variants/nemotron_h_biases",
-                                 "variants/olmo_hybrid_positive", "variants/qwen2_windows", "variants/qwen3_biases_tied",
-                                 "variants/qwen3_next_experts", "variants/qwen3_5_tied", "variants/zamba2_two_blocks"}) {
+  for (const char* const type :
+       {"bamba", "falcon_h1", "jamba_moe", "llama", "mamba", "mamba2", "variants/jamba_biases_tied", "gemma3", "hymba", "lfm2",
+        "variants/granitemoehybrid_moe", "variants/nemotron_h_biases", "variants/nemotron_h_experts",
+        "variants/olmo_hybrid_positive", "variants/qwen2_windows", "variants/qwen3_biases_tied", "variants/qwen3_next_experts",
+        "variants/qwen3_5_tied", "variants/zamba2_two_blocks"}) {
     INFO(type);
     programs::model model = programs::model::load(golden / type);
     const std::vector<std::int32_t> tokens = some_tokens(model, 30);
@@ -106,18 +108,19 @@ TEST_CASE("weights: every one is read anew by each forward, from its own stage o
     for (weight& each : all) {
       INFO(each.name);
       CHECK(!each.kind.empty());
-      const klens::matrix<float> kept = each.values;
-      each.values *= 1.5f;
+      klens::layer layer = each.as_layer();
+      const klens::matrix<float> kept = layer.load(), changed = kept * 1.5f;
+      layer.store(changed);
       programs::state at = model.begin(tokens, 1, 30);
       for (std::size_t stage = 0; stage < model.stages(); ++stage) {
         const bool early = stage < each.stage;
-        if (early) each.values = kept;
+        if (early) layer.store(kept);
         model.advance(at, stage);
-        if (early) each.values = kept * 1.5f;
+        if (early) layer.store(changed);
       }
       CHECK(model.logits(at) != before);                     // it is used
       CHECK(forward(model, tokens, 1) == model.logits(at));  // and no stage before its own uses it
-      each.values = kept;
+      layer.store(kept);
     }
     CHECK(forward(model, tokens, 1) == before);
   }
@@ -148,6 +151,6 @@ TEST_CASE("small weights are all the others") {
   CHECK(kinds_of(model.small_weights()) == std::set<std::string>{"conv1d", "bias", "A_log", "D", "dt_bias", "norm", "norm_f"});
   const std::vector<weight> small = model.small_weights();
   const weight& conv = named(small, "backbone.layers.1.mixer.conv1d.weight");
-  CHECK(conv.values.rows() == 224);
-  CHECK(conv.values.cols() == 4);
+  CHECK(conv.rows == 224);
+  CHECK(conv.columns == 4);
 }

@@ -76,6 +76,7 @@ inline void config(std::string_view content) {
                                                                  {"\"granitemoehybrid\"", "granitemoehybrid_moe"},
                                                                  {"\"lfm2\"", "lfm2_biases"},
                                                                  {"\"mistral\"", "mistral_window"},
+                                                                 {"\"moe\"", "nemotron_h_experts"},
                                                                  {"\"nemotron_h\"", "nemotron_h_biases"},
                                                                  {"\"olmo_hybrid\"", "olmo_hybrid_positive"},
                                                                  {"\"qwen2\"", "qwen2_windows"},

@@ -27,7 +27,65 @@ struct remote_weights {
   }
 };
 
+// The same weights as bfloat16 that nobody changes; floats are lent.
+struct lending_engine {
+  std::vector<klens::bfloat16> own{klens::bfloat16(1.0f),  klens::bfloat16(0.3f),  klens::bfloat16(-0.7f),
+                                   klens::bfloat16(-0.0f), klens::bfloat16(-0.1f), klens::bfloat16(0.9f)};
+  std::optional<klens::matrix<float>> lent;
+  int lendings = 0;
+
+  klens::layer as_layer() {
+    return {"w", 2, 3,
+            klens::lent_weights{[this](Eigen::Index first, klens::matrix_ref<float> into) {
+                                  for (Eigen::Index i = 0; i < into.size(); ++i)
+                                    into(i / 3, i % 3) = static_cast<float>(own[static_cast<std::size_t>(3 * first + i)]);
+                                },
+                                [this]() -> klens::matrix_ref<float> {
+                                  ++lendings;
+                                  return lent.emplace(2, 3);
+                                },
+                                [this] { lent.reset(); }}};
+  }
+};
+
 }  // namespace
+
+TEST_CASE("weight_guard: memory is lent while weights are changed, each scheme starts from the engine's own") {
+  lending_engine engine;
+  klens::layer of = engine.as_layer();
+  const klens::matrix<float> before = of.load();
+  CHECK(before(0, 1) == static_cast<float>(klens::bfloat16(0.3f)));
+  CHECK(!engine.lent);
+  klens::matrix<float> expected = before;
+  {
+    klens::weight_guard guard{of};
+    CHECK(!guard.changed());
+    CHECK(!engine.lent);
+    guard.apply("int2-channel");
+    CHECK(guard.changed());
+    guard.apply("int4-channel");
+    klens::round_trip(klens::scheme{"int4-channel"}, before, expected);
+    CHECK(of.holds(expected));
+    CHECK(*engine.lent == expected);
+    CHECK(!of.holds(before));
+    guard.apply("bf16");  // which keeps these weights
+    CHECK(!guard.changed());
+    CHECK(engine.lendings == 1);
+    guard.restore();
+    CHECK(!engine.lent);
+    CHECK(of.holds(before));
+    guard.apply("int2-channel");
+  }
+  CHECK(!engine.lent);
+  CHECK(of.load() == before);
+  of.store(expected);
+  CHECK(*engine.lent == expected);
+  CHECK_THROWS_AS((klens::layer{"w", 3, 2,
+                                klens::lent_weights{[](Eigen::Index, klens::matrix_ref<float>) {},
+                                                    [&]() -> klens::matrix_ref<float> { return *engine.lent; }, [] {}}}
+                       .store(expected)),
+                  klens::shape_error);
+}
 
 TEST_CASE("weight_guard: weights are back bit for bit after every way out") {
   klens::matrix<float> weights{{1.0f, 0.3f, -0.0f}, {2.0f, -0.1f, 0.9f}};
@@ -41,7 +99,9 @@ TEST_CASE("weight_guard: weights are back bit for bit after every way out") {
     CHECK(guard.changed());
     CHECK(weights != before);
     guard.apply("int4-channel");
-    CHECK(guard.kept() == before);
+    guard.restore();
+    CHECK(of.holds(before));
+    guard.apply("int2-channel");
   }
   CHECK(of.holds(before));
   try {

@@ -31,7 +31,7 @@ std::set<std::string> shards_of(const std::filesystem::path& index, std::map<std
   return shards;
 }
 
-/// Gives back the pages of a tensor as they are read, so that memory peaks at the floats.
+/// Gives back the pages of a tensor as they are read: what counts in memory is then what forwards read.
 class page_returner {
  public:
   page_returner(const klens::safetensors& file, std::span<const std::byte> bytes) : file_{&file}, bytes_{bytes} {}
@@ -52,8 +52,7 @@ class page_returner {
 checkpoint::checkpoint(const std::filesystem::path& folder) : folder_(folder), packed_(read_packed(folder)) {
   const std::filesystem::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
   if (std::filesystem::exists(single)) {
-    files_.push_back(std::make_unique<klens::safetensors>(single));
-    add(*files_.back());
+    add(std::make_shared<const klens::safetensors>(single));
     return;
   }
   if (!std::filesystem::exists(index))
@@ -61,10 +60,7 @@ checkpoint::checkpoint(const std::filesystem::path& folder) : folder_(folder), p
         folder.string() +
         ": has neither model.safetensors nor model.safetensors.index.json; convert the weights to safetensors");
   std::map<std::string, std::string> shard_of;
-  for (const std::string& shard : shards_of(index, shard_of)) {
-    files_.push_back(std::make_unique<klens::safetensors>(folder / shard));
-    add(*files_.back());
-  }
+  for (const std::string& shard : shards_of(index, shard_of)) add(std::make_shared<const klens::safetensors>(folder / shard));
   for (const auto& [name, shard] : shard_of) {
     const auto at = places_.find(name);
     if (at == places_.end() || at->second.file->path() != folder / shard)
@@ -73,10 +69,10 @@ checkpoint::checkpoint(const std::filesystem::path& folder) : folder_(folder), p
   }
 }
 
-void checkpoint::add(const klens::safetensors& file) {
-  for (const klens::stored_tensor& each : file.tensors())
-    if (!places_.emplace(each.name, place{&file, &each}).second)
-      throw klens::file_error(file.path().string() + ": has tensor " + klens::detail::name_text(each.name) +
+void checkpoint::add(const std::shared_ptr<const klens::safetensors>& file) {
+  for (const klens::stored_tensor& each : file->tensors())
+    if (!places_.emplace(each.name, place{file, &each}).second)
+      throw klens::file_error(file->path().string() + ": has tensor " + klens::detail::name_text(each.name) +
                               ", which another shard has too; keep one of them");
 }
 
@@ -84,7 +80,7 @@ parameter* checkpoint::take(const std::string& name, std::initializer_list<std::
   return take(name, shape, false);
 }
 
-parameter* checkpoint::take(const std::string& name, std::initializer_list<std::size_t> shape, bool stacked) {
+parameter* checkpoint::take(const std::string& name, std::initializer_list<std::size_t> shape, bool multiplies, bool stacked) {
   const auto at = places_.find(name);
   if (at == places_.end())
     throw klens::file_error(folder_.string() + ": has no tensor '" + name + "'; is config.json that of these weights?");
@@ -93,6 +89,7 @@ parameter* checkpoint::take(const std::string& name, std::initializer_list<std::
   owned->name = at->second.tensor->name;
   owned->shape.assign(shape);
   owned->stage = stage_;
+  owned->multiplies = multiplies;
   const std::size_t rows = owned->shape.size() < 2 ? 1 : owned->shape.front() * (stacked ? owned->shape[1] : 1);
   std::size_t columns = 1;
   for (std::size_t i = owned->shape.size() < 2 ? 0 : stacked ? 2 : 1; i < owned->shape.size(); ++i) columns *= owned->shape[i];
@@ -113,11 +110,19 @@ void checkpoint::read_rows(const place& from, std::size_t rows, std::size_t colu
                             ", config.json asks for " + klens::shape_text(into.shape) + "; is it that of these weights?");
   file.copy_floats(tensor, 0,
                    {});  // refuses other types, whose shapes say nothing about their size, before memory is asked for
-  into.values.resize(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
+  const auto height = static_cast<Eigen::Index>(rows), width = static_cast<Eigen::Index>(columns);
+  if (into.multiplies)
+    into.weights = stored_matrix(from.file, tensor, height, width);
+  else
+    into.values.resize(height, width);
+  klens::matrix<float> one(into.multiplies ? 1 : 0, width);
   page_returner pages{file, tensor.bytes};
   for (std::size_t r = 0; r < rows; ++r) {
-    const std::span<float> row = klens::row(into.values, static_cast<Eigen::Index>(r));
-    file.copy_floats(tensor, r * columns, row);
+    const std::span<float> row = into.multiplies ? klens::row(one, 0) : klens::row(into.values, static_cast<Eigen::Index>(r));
+    if (into.multiplies)
+      into.weights.read(static_cast<Eigen::Index>(r), one);
+    else
+      file.copy_floats(tensor, r * columns, row);
     if (!std::ranges::all_of(row, [](float each) { return std::isfinite(each); }))
       throw klens::file_error(file.path().string() + ": tensor '" + into.name + "' holds a NaN or an infinity in row " +
                               std::to_string(r) + "; nothing can be measured on it");
@@ -145,7 +150,7 @@ void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& 
   if (from.tensor->dtype != "U8" || bytes != available)
     refuse("has " + std::to_string(available) + " bytes of " + from.tensor->dtype + ", its schemes ask for " +
            std::to_string(bytes) + " of U8");
-  into.values.resize(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
+  klens::matrix<float> unpacked(static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(columns));
   std::size_t first = 0;
   Eigen::Index row = 0;
   page_returner pages{*from.file, from.tensor->bytes};
@@ -153,26 +158,28 @@ void checkpoint::unpack_rows(const place& from, const std::vector<packed_rows>& 
     const klens::packer packer{klens::scheme{each.scheme}};
     const std::size_t row_bytes = packer.bytes(columns);
     for (std::size_t r = 0; r < each.rows; ++r, ++row, first += row_bytes) {
-      const std::span<float> values = klens::row(into.values, row);
+      const std::span<float> values = klens::row(unpacked, row);
       packer.unpack(from.tensor->bytes.subspan(first, row_bytes), values);
       if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
         refuse("gives a NaN or an infinity in row " + std::to_string(row));
       pages.read_until(first + row_bytes);
     }
   }
+  if (into.multiplies)
+    into.weights = stored_matrix(std::move(unpacked));
+  else
+    into.values = std::move(unpacked);
 }
 
 parameter* checkpoint::take_weight(const std::string& name, std::size_t out, std::size_t in, std::vector<row_range> parts) {
-  parameter* const weight = take(name, {out, in});
-  weight->multiplies = true;
+  parameter* const weight = take(name, {out, in}, true);
   weight->parts = std::move(parts);
   return weight;
 }
 
 parameter* checkpoint::take_stack(const std::string& name, std::size_t count, std::size_t out, std::size_t in,
                                   const std::vector<row_range>& parts) {
-  parameter* const weight = take(name, {count, out, in}, true);
-  weight->multiplies = true;
+  parameter* const weight = take(name, {count, out, in}, true, true);
   weight->parts = parts;
   weight->stacked = count;
   return weight;

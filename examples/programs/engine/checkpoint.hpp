@@ -15,8 +15,7 @@
 namespace programs {
 
 /// The tensors of a model folder: model.safetensors, or the shards that model.safetensors.index.json names; those that
-/// klens packed are unpacked. Parameters are converted to float row by row from the mapped file, so that memory peaks at the
-/// float model.
+/// klens packed are unpacked. Weights of matrix products stay in the mapped file; the others are converted to float.
 /// Throws     klens::file_error, starting with the file's path: a missing, surplus or misshapen tensor, a tensor in two shards,
 ///            a shard that is not there or not in the folder, a dtype other than F32, F16 and BF16, a value that is NaN or
 ///            infinite, a packed tensor that is not what its schemes and config.json ask for.
@@ -59,18 +58,18 @@ class checkpoint {
 
  private:
   struct place {
-    const klens::safetensors* file;
+    std::shared_ptr<const klens::safetensors> file;
     const klens::stored_tensor* tensor;
     bool taken = false;
   };
-  void add(const klens::safetensors& file);
-  [[nodiscard]] parameter* take(const std::string& name, std::initializer_list<std::size_t> shape, bool stacked);
+  void add(const std::shared_ptr<const klens::safetensors>& file);
+  [[nodiscard]] parameter* take(const std::string& name, std::initializer_list<std::size_t> shape, bool multiplies,
+                                bool stacked = false);
   void read_rows(const place& from, std::size_t rows, std::size_t columns, parameter& into) const;
   void unpack_rows(const place& from, const std::vector<packed_rows>& ranges, std::size_t rows, std::size_t columns,
                    parameter& into) const;
 
   std::filesystem::path folder_;
-  std::vector<std::unique_ptr<klens::safetensors>> files_;
   std::map<std::string, place, std::less<>> places_;
   packed_tensors packed_;
   std::vector<std::unique_ptr<parameter>> parameters_;

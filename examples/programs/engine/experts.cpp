@@ -6,12 +6,31 @@
 
 namespace programs {
 
+void add_experts(klens::matrix_ref<float> out, const klens::const_matrix_ref<float>& x, float scale,
+                 const expert_positions& positions, const klens::const_matrix_ref<float>& weights,
+                 const std::function<const part&(std::size_t)>& of, pass& at) {
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    if (positions[i].empty()) continue;
+    const workspace::frame frame{at.work};
+    const auto count = static_cast<Eigen::Index>(positions[i].size());
+    panel some = at.work.take(count, x.cols()), result = at.work.take(count, x.cols());
+    for (Eigen::Index r = 0; r < count; ++r) some.row(r) = x.row(positions[i][static_cast<std::size_t>(r)]);
+    result.setZero();
+    of(i).add_to(result, some, scale, at);
+    for (Eigen::Index r = 0; r < count; ++r) {
+      const Eigen::Index t = positions[i][static_cast<std::size_t>(r)];
+      kernels::map_elements(
+          klens::row(out, t), [w = weights(t, static_cast<Eigen::Index>(i))](auto sum, auto y) { return sum + y * w; },
+          klens::row(out, t), klens::row(result, r));
+    }
+  }
+}
+
 void experts::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const {
-  workspace& work = at.work;
-  const workspace::frame frame{work};
-  panel weights = work.take(x.rows(), static_cast<Eigen::Index>(each.size()));
+  const workspace::frame frame{at.work};
+  panel weights = at.work.take(x.rows(), static_cast<Eigen::Index>(each.size()));
   router(x, weights);
-  std::vector<std::vector<Eigen::Index>> positions(each.size());  // that an expert works on
+  expert_positions positions(each.size());
   std::vector<std::size_t> order(each.size());
   for (Eigen::Index t = 0; t < x.rows(); ++t) {
     const std::span<float> likely = klens::row(weights, t);
@@ -28,21 +47,8 @@ void experts::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_
     for (const std::size_t i : chosen)
       if (sum_to_one) likely[i] /= sum;
   }
-  for (std::size_t i = 0; i < each.size(); ++i) {
-    if (positions[i].empty()) continue;
-    const workspace::frame inner_frame{work};
-    const auto count = static_cast<Eigen::Index>(positions[i].size());
-    panel some = work.take(count, x.cols()), result = work.take(count, x.cols());
-    for (Eigen::Index r = 0; r < count; ++r) some.row(r) = x.row(positions[i][static_cast<std::size_t>(r)]);
-    result.setZero();
-    each[i].add_to(result, some, scale, at);
-    for (Eigen::Index r = 0; r < count; ++r) {
-      const Eigen::Index t = positions[i][static_cast<std::size_t>(r)];
-      kernels::map_elements(
-          klens::row(hidden, t), [w = weights(t, static_cast<Eigen::Index>(i))](auto sum, auto y) { return sum + y * w; },
-          klens::row(hidden, t), klens::row(result, r));
-    }
-  }
+  add_experts(
+      hidden, x, scale, positions, weights, [this](std::size_t i) -> const part& { return each[i]; }, at);
 }
 
 void gate_of_position::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale,

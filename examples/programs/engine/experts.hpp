@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,14 @@
 #include "part.hpp"
 
 namespace programs {
+
+/// The positions that each of several experts works on, in order.
+using expert_positions = std::vector<std::vector<Eigen::Index>>;
+
+/// out += scale * sum over experts i of weights(t, i) * of(i)(x), each at its positions only; out and x are equally wide.
+void add_experts(klens::matrix_ref<float> out, const klens::const_matrix_ref<float>& x, float scale,
+                 const expert_positions& positions, const klens::const_matrix_ref<float>& weights,
+                 const std::function<const part&(std::size_t)>& of, pass& at);
 
 /// A mixture of gated MLPs: the router's softmax over all experts weights those `active` that are likeliest for a position.
 struct experts final : part {

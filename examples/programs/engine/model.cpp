@@ -10,8 +10,8 @@
 
 #include "checkpoint.hpp"
 #include "config.hpp"
+#include "linear.hpp"
 #include "model_types.hpp"
-#include "products.hpp"
 
 namespace programs {
 namespace {
@@ -74,8 +74,8 @@ model model::load(const std::filesystem::path& folder, load_options options) {
   return loaded;
 }
 
-std::size_t model::vocabulary() const noexcept { return static_cast<std::size_t>(parts_.embedding->values.rows()); }
-std::size_t model::width() const noexcept { return static_cast<std::size_t>(parts_.embedding->values.cols()); }
+std::size_t model::vocabulary() const noexcept { return static_cast<std::size_t>(parts_.embedding->rows()); }
+std::size_t model::width() const noexcept { return static_cast<std::size_t>(parts_.embedding->columns()); }
 
 std::size_t model::stage_of(const parameter& of) const {
   if (&of == parts_.embedding || &of == parts_.memory) return 0;
@@ -91,13 +91,15 @@ std::size_t model::last_stage_of(const parameter& of) const {
 
 weight model::view(parameter& of) const {
   weight seen{.name = of.name,
-              .values = of.values,
+              .rows = of.rows(),
+              .columns = of.columns(),
               .kind = kind_of_parameter(of.name),
               .block = block_of(of.name),
               .stage = stage_of(of),
               .last_stage = last_stage_of(of),
               .tied = &of == parts_.head && parts_.head == parts_.embedding,
-              .tensor = of.name};
+              .tensor = of.name,
+              .of = &of};
   if (of.name.find(".experts.") != std::string::npos || of.stacked > 0) seen.kind = "expert_" + seen.kind;
   if (&of == parts_.head) {
     seen.name = "lm_head.weight";
@@ -112,18 +114,21 @@ std::vector<weight> model::weights(bool split_fused) {
   std::vector<weight> all;
   const auto some_rows = [](weight of, const std::string& name, std::size_t first, std::size_t rows, bool same_kind) {
     return weight{.name = of.name + "[" + name + "]",
-                  .values = of.values.middleRows(static_cast<Eigen::Index>(first), static_cast<Eigen::Index>(rows)),
+                  .rows = static_cast<Eigen::Index>(rows),
+                  .columns = of.columns,
                   .kind = same_kind ? of.kind : of.kind + "[" + name + "]",
                   .block = of.block,
                   .stage = of.stage,
                   .last_stage = of.last_stage,
-                  .tensor = of.tensor};
+                  .tensor = of.tensor,
+                  .of = of.of,
+                  .first = of.first + static_cast<Eigen::Index>(first)};
   };
   for (const auto& each : parameters_) {
     if (!each->multiplies) continue;
     const weight whole = view(*each);
     const std::size_t count = std::max<std::size_t>(each->stacked, 1);
-    const std::size_t rows = static_cast<std::size_t>(whole.values.rows()) / count;
+    const std::size_t rows = static_cast<std::size_t>(whole.rows) / count;
     for (std::size_t i = 0; i < count; ++i) {
       const weight one = each->stacked == 0 ? whole : some_rows(whole, std::to_string(i), i * rows, rows, true);
       if (!split_fused || each->parts.empty()) all.push_back(one);
@@ -139,6 +144,23 @@ std::vector<weight> model::small_weights() {
   for (const auto& each : parameters_)
     if (!each->multiplies) all.push_back(view(*each));
   return all;
+}
+
+klens::layer weight::as_layer() const {
+  const auto height = static_cast<std::size_t>(rows), width = static_cast<std::size_t>(columns);
+  klens::layer made =
+      of->multiplies
+          ? klens::layer{name, height, width,
+                         klens::lent_weights{[p = of, first = first](Eigen::Index row, klens::matrix_ref<float> into) {
+                                               p->weights.read_own(first + row, into);
+                                             },
+                                             [p = of, first = first, rows = rows] { return p->weights.lend(first, rows); },
+                                             [p = of, first = first, rows = rows] { p->weights.take_back(first, rows); }}}
+          : klens::layer{name, of->values};
+  made.kind = kind;
+  made.stage = stage;
+  made.last_stage = last_stage;
+  return made;
 }
 
 state model::begin(std::span<const std::int32_t> tokens, std::size_t sequences, std::size_t length) const {
@@ -179,9 +201,8 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
 void model::embed(state& at) const {
   at.hidden.resize(static_cast<Eigen::Index>(at.tokens.size()), static_cast<Eigen::Index>(width()));
   for (Eigen::Index r = 0; r < at.hidden.rows(); ++r)
-    kernels::map_elements(
-        klens::row(at.hidden, r), [scale = parts_.embedding_scale](auto v) { return v * scale; },
-        klens::row(parts_.embedding->values, at.tokens[static_cast<std::size_t>(r)]));
+    parts_.embedding->weights.read(at.tokens[static_cast<std::size_t>(r)], at.hidden.middleRows(r, 1));
+  if (parts_.embedding_scale != 1) at.hidden *= parts_.embedding_scale;
   const auto sequences = static_cast<Eigen::Index>(at.sequences), length = static_cast<Eigen::Index>(at.length);
   at.memory.resize(sequences * memory_rows(), at.hidden.cols());
   for (Eigen::Index s = 0; s < sequences && parts_.memory; ++s)
@@ -227,7 +248,7 @@ klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
     const Eigen::Index first = static_cast<Eigen::Index>(s) * length;
     parts_.final_norm(at.hidden.middleRows(first, length), normed);
     auto rows = all.middleRows(first, length);
-    multiply_transposed(normed, parts_.head->values, rows);
+    linear{parts_.head}(normed, rows);
     if (parts_.head_scale != 1) rows *= parts_.head_scale;
   });
   return all;
@@ -246,7 +267,7 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
       parts_.final_norm.row(klens::row(at.hidden, static_cast<Eigen::Index>(some[static_cast<std::size_t>(r)])),
                             klens::row(normed, r));
     auto into = all.middleRows(static_cast<Eigen::Index>(i * tile), count);
-    multiply_transposed(normed, parts_.head->values, into);
+    linear{parts_.head}(normed, into);
     if (parts_.head_scale != 1) into *= parts_.head_scale;
   });
   return all;
@@ -254,7 +275,8 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
 
 double model::flops(std::size_t stage, std::size_t length) const {
   if (stage == 0) return 0;
-  if (stage == stages()) return 2.0 * static_cast<double>(length) * static_cast<double>(parts_.head->values.size());
+  if (stage == stages())
+    return 2.0 * static_cast<double>(length) * static_cast<double>(parts_.head->rows() * parts_.head->columns());
   double total = 0;
   for (const branch& each : parts_.steps.at(stage - 1).branches) total += each.of->flops(length);
   return total;

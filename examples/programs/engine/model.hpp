@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/layer.hpp>
 #include <klens/matrix.hpp>
 #include <memory>
 #include <span>
@@ -15,17 +16,24 @@
 
 namespace programs {
 
-/// A view of weights in a model's memory: what is written there changes every later forward.
+/// Weights of a model: a tensor, or some rows of one. What is written through its layer changes every later forward.
 struct weight {
-  std::string name;                 ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range,
-                                    ///< "...[3]" for the fourth of several that the file stacks in one tensor
-  klens::matrix_ref<float> values;  ///< [out x in]; small weights are [1 x n], a conv [channels x taps]
-  std::string kind;                 ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
-  int block = -1;                   ///< as the names count them; -1: embedding, final norm, head
-  std::size_t stage = 0;            ///< the first stage that reads it; stages() for the head
-  std::size_t last_stage = 0;       ///< the last one that reads it, or what it left for later stages
-  const bool tied = false;  ///< the same memory is both embedding and head; const, since Eigen's views assign what they show
-  std::string tensor;       ///< the tensor of the file that it is, or is some rows of
+  std::string name;       ///< as in the file; "lm_head.weight" for the output head, "...[z]" for a row range,
+                          ///< "...[3]" for the fourth of several that the file stacks in one tensor
+  Eigen::Index rows = 0;  ///< [out x in]; small weights are [1 x n], a conv [channels x taps]
+  Eigen::Index columns = 0;
+  std::string kind;            ///< "in_proj", "q_proj", ..., "embed_tokens", "lm_head"
+  int block = -1;              ///< as the names count them; -1: embedding, final norm, head
+  std::size_t stage = 0;       ///< the first stage that reads it; stages() for the head
+  std::size_t last_stage = 0;  ///< the last one that reads it, or what it left for later stages
+  bool tied = false;           ///< the same weights are both embedding and head
+  std::string tensor;          ///< the tensor of the file that it is, or is some rows of
+  parameter* of = nullptr;     ///< the model's
+  Eigen::Index first = 0;      ///< its first row there
+
+  /// As klens changes it: a small weight in place; of others the model keeps its own and lends floats. It lives as long as the
+  /// model.
+  [[nodiscard]] klens::layer as_layer() const;
 };
 
 /// Sequences on their way through a model. A copy goes on from where it was taken.
@@ -42,7 +50,8 @@ struct load_options {
   bool strict = false;  ///< refuse fields of config.json that klens does not know, which a remark names otherwise
 };
 
-/// A language model in HF format, in float arithmetic, that can stop between blocks. Stage 0 is the embedding, each
+/// A language model in HF format that can stop between blocks, in float arithmetic: weights of products stay in the type of their
+/// file, which is mapped as long as the model lives, and become float where a product needs them. Stage 0 is the embedding, each
 /// further one adds a mixer (or several side by side) or a feed-forward network to the residual stream, so that a block is two
 /// of them as a rule; after stages() of them come final norm and head (`logits`).
 /// Every sequence is computed on its own and by one thread, so results are the same, bit for bit, for any batch, any number of
@@ -87,7 +96,7 @@ class model {
   [[nodiscard]] std::size_t last_stage_of(const parameter& of) const;
   [[nodiscard]] weight view(parameter& of) const;
   void embed(state& at) const;
-  [[nodiscard]] Eigen::Index memory_rows() const noexcept { return parts_.memory ? parts_.memory->values.rows() : 0; }
+  [[nodiscard]] Eigen::Index memory_rows() const noexcept { return parts_.memory ? parts_.memory->rows() : 0; }
   static void run(const residual_step& step, klens::matrix_ref<float> hidden, pass& at);
 
   std::string type_;

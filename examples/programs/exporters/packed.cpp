@@ -60,10 +60,11 @@ std::vector<std::byte> packed_bytes(const std::vector<packed_part>& parts) {
   std::vector<std::byte> bytes;
   for (const packed_part& each : parts) {
     const klens::packer packer{each.scheme};
-    const std::size_t row_bytes = packer.bytes(static_cast<std::size_t>(each.rows.values.cols()));
-    for (Eigen::Index r = 0; r < each.rows.values.rows(); ++r) {
+    const klens::matrix<float> weights = each.rows.as_layer().load();
+    const std::size_t row_bytes = packer.bytes(static_cast<std::size_t>(weights.cols()));
+    for (Eigen::Index r = 0; r < weights.rows(); ++r) {
       bytes.resize(bytes.size() + row_bytes);
-      packer.pack(klens::row(each.rows.values, r), std::span(bytes).last(row_bytes));
+      packer.pack(klens::row(weights, r), std::span(bytes).last(row_bytes));
     }
   }
   return bytes;
@@ -123,8 +124,7 @@ void write_packed(const std::filesystem::path& target, const klens::plan& plan, 
   std::vector<klens::stored_tensor> written;
   for (const auto& [name, ranges] : parts) {
     if (ranges.empty()) continue;
-    for (const packed_part& each : ranges)
-      tensors[name].push_back({{"scheme", each.scheme.name()}, {"rows", each.rows.values.rows()}});
+    for (const packed_part& each : ranges) tensors[name].push_back({{"scheme", each.scheme.name()}, {"rows", each.rows.rows}});
     memory.push_back(packed_bytes(ranges));
     written.push_back({name, "U8", {memory.back().size()}, memory.back()});
   }

@@ -15,7 +15,7 @@ void layers(const std::filesystem::path& folder, bool json, bool split_fused, bo
   table lines{"lrlrr"};
   lines.add({"layer", "block", "kind", "shape", "weights"});
   for (const weight& each : loaded.weights(split_fused)) {
-    const auto rows = each.values.rows(), columns = each.values.cols();
+    const auto rows = each.rows, columns = each.columns;
     list.push_back({{"name", each.name},
                     {"block", each.block},
                     {"kind", each.kind},
@@ -27,8 +27,7 @@ void layers(const std::filesystem::path& folder, bool json, bool split_fused, bo
   }
   nlohmann::json kept = nlohmann::json::array();
   for (const weight& each : loaded.small_weights())
-    kept.push_back(
-        {{"name", each.name}, {"block", each.block}, {"kind", each.kind}, {"shape", {each.values.rows(), each.values.cols()}}});
+    kept.push_back({{"name", each.name}, {"block", each.block}, {"kind", each.kind}, {"shape", {each.rows, each.columns}}});
   if (json) {
     std::printf("%s\n", nlohmann::json{{"model_type", loaded.type()}, {"layers", list}, {"kept", kept}}.dump(1).c_str());
   } else {

@@ -34,7 +34,8 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   const std::vector<weight> parts = of.weights(true);
   std::vector<klens::layer> layers;
   const auto add = [&](const weight& each) {
-    layers.emplace_back(each.name, each.values);
+    layers.push_back(each.as_layer());
+    layers.back().kind = klens::kind_of(each.name);
     open.erase(each.name);
   };
   for (const weight& whole : of.weights()) {

@@ -18,11 +18,8 @@ std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) 
   if (arguments.include_small) std::ranges::move(of.small_weights(), std::back_inserter(all));
   std::vector<klens::layer> layers;
   for (const weight& each : all) {
-    klens::layer& added = layers.emplace_back(each.name, each.values);
-    added.kind = each.kind;
-    added.stage = each.stage;
-    added.last_stage = each.last_stage;
-    if (each.tied) added.note = "tied to the embedding: the perturbation reaches both uses";
+    layers.push_back(each.as_layer());
+    if (each.tied) layers.back().note = "tied to the embedding: the perturbation reaches both uses";
   }
   return layers;
 }

@@ -105,6 +105,10 @@ LATER = {
     "olmo_hybrid_positive": ("OlmoHybrid", DELTA, dict(linear_num_value_heads=2, linear_value_head_dim=6,
                                                        linear_allow_neg_eigval=False)),
     "zamba2_two_blocks": ("Zamba2", ZAMBA, dict(num_mem_blocks=2, mamba_ngroups=3, use_shared_attention_adapter=True, use_mem_rope=True)),
+    "nemotron_h_experts": ("NemotronH", {k: v for k, v in PLAIN.items() if k != "num_hidden_layers"}, dict(
+        layers_block_type=["moe", "linear_attention", "moe"], head_dim=8, mamba_num_heads=4, mamba_head_dim=6, n_groups=2,
+        ssm_state_size=5, chunk_size=8, n_routed_experts=6, n_group=3, topk_group=2, num_experts_per_tok=3, moe_intermediate_size=7,
+        moe_shared_expert_intermediate_size=9, moe_latent_size=10, routed_scaling_factor=2.5, mlp_bias=True)),
 }
 CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig"}
 
@@ -131,6 +135,9 @@ def randomize(model, generator):
             weight.data += 0.12 * noise
         else:
             weight.data = noise * 1.2 / weight.shape[-1] ** 0.5
+    for name, buffer in model.named_buffers():
+        if "correction" in name:
+            buffer += 0.2 * torch.randn(buffer.shape, generator=generator)
 
 
 def main():
