@@ -8,18 +8,15 @@
 #include <vector>
 
 #include "support/same_scores.hpp"
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
 namespace {
 
 using support::positioned_toy_model;
 using support::toy_model;
 
-klens::rank_options options_for(const toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
+klens::rank_options with_all_metrics(const toy_model& model) {
+  klens::rank_options options = support::options_for(model);
   options.metrics = klens::all_metrics();
   return options;
 }
@@ -37,7 +34,7 @@ std::vector<bool> padding() {
 TEST_CASE("counted: positions that do not count enter neither KL nor perplexity") {
   toy_model model;
   auto layers = model.layers();
-  klens::rank_options options = options_for(model);
+  klens::rank_options options = with_all_metrics(model);
   options.counted = padding();
   const klens::scores found = klens::rank_layers(layers, model, {"int2-channel"}, options);
   CHECK(found.positions == 15);
@@ -70,7 +67,7 @@ TEST_CASE("counted: positions that do not count enter neither KL nor perplexity"
 TEST_CASE("a token of -1 is read and not asked for: its position counts, perplexity passes it over") {
   toy_model model;
   auto layers = model.layers();
-  klens::rank_options options = options_for(model);
+  klens::rank_options options = with_all_metrics(model);
   options.tokens[7] = -1;
   const klens::scores found = klens::rank_layers(layers, model, {"int4-channel"}, options);
   CHECK(found.positions == 30);
@@ -85,7 +82,7 @@ TEST_CASE("a token of -1 is read and not asked for: its position counts, perplex
 TEST_CASE("counted: every position is what no mask is, and batches and strengths change no bit") {
   toy_model model;
   auto layers = model.layers();
-  klens::rank_options options = options_for(model);
+  klens::rank_options options = with_all_metrics(model);
   const klens::scores plain = klens::rank_layers(layers, model, {"int4-channel"}, options);
   options.counted.assign(30, true);
   support::check_same(klens::rank_layers(layers, model, {"int4-channel"}, options), plain);
@@ -95,7 +92,7 @@ TEST_CASE("counted: every position is what no mask is, and batches and strengths
   positioned_toy_model positioned;
   positioned.per_batch = 1;  // one batch has no position that counts
   auto positioned_layers = positioned.layers();
-  klens::rank_options by_one = options_for(positioned);
+  klens::rank_options by_one = with_all_metrics(positioned);
   by_one.counted = padding();
   support::check_same(klens::rank_layers(positioned_layers, positioned, {"int4-channel"}, by_one), masked);
   options.counted[0] = false;
@@ -106,7 +103,7 @@ TEST_CASE("counted: every position is what no mask is, and batches and strengths
 TEST_CASE("counted: drawn positions are drawn from those that count, and a taken up scan is the same") {
   toy_model model;
   auto layers = model.layers();
-  klens::rank_options options = options_for(model);
+  klens::rank_options options = with_all_metrics(model);
   options.counted = padding();
   options.positions = 9;
   std::vector<klens::scan_checkpoint> checkpoints;
@@ -124,7 +121,7 @@ TEST_CASE("counted: drawn positions are drawn from those that count, and a taken
 TEST_CASE("counted: a mask of another length, or of nothing, is refused") {
   toy_model model;
   auto layers = model.layers();
-  klens::rank_options options = options_for(model);
+  klens::rank_options options = with_all_metrics(model);
   options.counted.assign(29, true);
   CHECK_THROWS_WITH_AS((void)klens::rank_layers(layers, model, "int4-channel", options), doctest::Contains("29 entries"),
                        klens::shape_error);
@@ -142,7 +139,7 @@ TEST_CASE("sequences of one token have no next token: delta_ce and perplexity ar
   model.length = 1;
   model.per_batch = 6;
   auto layers = model.layers();
-  const klens::scores found = klens::rank_layers(layers, model, {"int4-channel"}, options_for(model));
+  const klens::scores found = klens::rank_layers(layers, model, {"int4-channel"}, with_all_metrics(model));
   const klens::metric_score& delta = found.candidates[0].metrics[found.index_of("delta_ce")];
   for (const double each : {delta.mean, delta.low, delta.high, found.reference.nll(), found.perplexity(found.candidates[0])}) {
     CHECK(std::isnan(each));

@@ -11,21 +11,10 @@
 #include <vector>
 
 #include "support/same_scores.hpp"
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
-namespace {
-
+using support::options_for;
 using support::toy_model;
-
-klens::rank_options options_for(const toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
-  return options;
-}
-
-}  // namespace
 
 TEST_CASE("a scale that its storage cannot hold fails that candidate, and the others score as without it") {
   toy_model model;

@@ -10,20 +10,13 @@
 #include <vector>
 
 #include "support/residual_model.hpp"
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
 namespace {
 
+using support::options_for;
 using support::positioned_toy_model;
 using support::toy_model;
-
-klens::rank_options options_for(const toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
-  return options;
-}
 
 // Gives fewer or more rows than it was asked for, from the given call on.
 struct wrong_rows : positioned_toy_model {

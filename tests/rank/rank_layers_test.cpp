@@ -8,24 +8,17 @@
 #include <string>
 
 #include "support/same_scores.hpp"
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
 namespace {
 
 using support::check_same;
+using support::options_for;
 using support::positioned_toy_model;
 using support::toy_model;
 
 const std::vector<klens::scheme> schemes{"int4-channel", "int8-g4"};
 const std::vector<klens::any_metric> metrics = klens::all_metrics();
-
-klens::rank_options options_for(const toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
-  return options;
-}
 
 struct kept_weights {
   explicit kept_weights(const toy_model& of) : first{of.first}, second{of.second}, head{of.head} {}

@@ -6,17 +6,11 @@
 
 #include <cmath>
 
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
 namespace {
 
-klens::rank_options options_for(const support::toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
-  return options;
-}
+using support::options_for;
 
 // A user's rule: layers below a damage are settled after the first look.
 struct loud_only {

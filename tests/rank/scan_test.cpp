@@ -14,20 +14,13 @@
 
 #include "support/near.hpp"
 #include "support/same_scores.hpp"
-#include "support/toy_model.hpp"
+#include "support/toy_options.hpp"
 
 namespace {
 
+using support::options_for;
 using support::positioned_toy_model;
 using support::toy_model;
-
-klens::rank_options options_for(const toy_model& model) {
-  klens::rank_options options;
-  options.batches = model.batches();
-  options.sequence_length = model.length;
-  options.tokens = model.tokens();
-  return options;
-}
 
 // Sum of |observed - reference|^2 over a row.
 double squared_distance(const klens::matrix<float>& reference, const klens::matrix<float>& observed, Eigen::Index row) {
