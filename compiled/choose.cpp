@@ -12,8 +12,8 @@ extern const kernels avx2_kernels, avx512_kernels;
 
 namespace {
 
-/// What this processor and operating system have, the widest first. (The compiler's own question and not xsimd's dispatch: xsimd
-/// 8.1 overlooks FMA on Intel and does not ask the operating system.)
+/// What this processor and operating system have, the widest first. (The compiler's own question and not xsimd's dispatch:
+/// xsimd 8.1 overlooks FMA on Intel and does not ask the operating system.)
 struct available {
   const kernels* all[3] = {};
   std::size_t count = 0;

@@ -7,9 +7,9 @@
 #include <klens/quant/integer.hpp>
 #include <span>
 
-// The headers' own loops behind compiled.hpp's plain types, compiled for whatever the flags say. Nothing here may leave a function
-// that another translation unit could share: what is not inlined is klens' own, in the namespace of its instruction set.
-// tests/compiled holds that.
+// The headers' own loops behind compiled.hpp's plain types, compiled for whatever the flags say. Nothing here may leave a
+// function that another translation unit could share: what is not inlined is klens' own, in the namespace of its instruction
+// set. tests/compiled holds that.
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline bool compiled_describe(const float* row, std::size_t size, compiled::reference& known) noexcept {

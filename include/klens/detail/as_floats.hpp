@@ -7,8 +7,8 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// The row as floats: itself, or converted into `buffer`. (A template of the buffer's `Float` too: Eigen's types are then looked at
-/// where something is converted only.)
+/// The row as floats: itself, or converted into `buffer`. (A template of the buffer's `Float` too: so Eigen's types are
+/// compiled only where something is converted.)
 template <class Scalar, std::same_as<float> Float>
 [[nodiscard]] std::span<const Float> as_floats(std::span<const Scalar> row, std::vector<Float>& buffer) {
   static_assert(std::same_as<Scalar, float> || std::same_as<Scalar, half> || std::same_as<Scalar, bfloat16>,

@@ -1,6 +1,6 @@
 #pragma once
-// What the library of klens::compiled offers: plain functions over plain types, whose names do not depend on the flags of whoever
-// calls them. Headers call it where KLENS_COMPILED is set. No function throws: it returns what is wrong.
+// What the library of klens::compiled offers: plain functions over plain types, whose names do not depend on the flags of those
+// who call them. Headers call it where KLENS_COMPILED is set. No function throws: it returns what is wrong.
 
 #include <cstddef>
 
@@ -46,8 +46,8 @@ struct kernels {
   void (*unpack)(const row_format&, const std::byte* packed, std::size_t columns, float* kept) noexcept;
 };
 
-/// The widest that this processor has; or what the environment variable KLENS_INSTRUCTION_SET names, where it has that. Chosen by
-/// the first call.
+/// The widest that this processor has; or what the environment variable KLENS_INSTRUCTION_SET names, where it has that. Chosen
+/// by the first call.
 [[nodiscard]] const kernels& chosen() noexcept;
 
 /// Those of a name; null where the library or this processor lacks them.

@@ -130,8 +130,8 @@ template <class Arch>
   return {start + first, columns - first < group_size ? columns - first : group_size, tile.divisor[g]};
 }
 
-/// Divides a row into groups and calls body(first column, weights, levels, wide) for each, up to one that cannot be stored. A codec, integer_codec or gguf_codec,
-/// says what groups are stored with:
+/// Divides a row into groups and calls body(first column, weights, levels, wide) for each, up to one that cannot be stored. A
+/// codec, integer_codec or gguf_codec, says what groups are stored with:
 ///   rows             how rows are stored, with largest_scale()
 ///   has_sign()       whether it asks how far a group reaches above and below 0, or for its magnitude only
 ///   prepare(tile, groups, weights)

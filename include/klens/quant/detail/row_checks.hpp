@@ -11,9 +11,9 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr float largest_fp16_scale = 65519.996f;  // the last float that does not round to infinity
 
-/// What a row's loops return where it cannot be stored: the columns of the first group whose scale its storage cannot hold, with
-/// that scale, or the first weight that is too large. None where `count` is 0. (Loops throw nothing: their code must not be shared
-/// between instruction sets, and texts would be most of it.)
+/// What a row's loops return where it cannot be stored: the columns of the first group whose scale its storage cannot hold,
+/// with that scale, or the first weight that is too large. None where `count` is 0. (Loops throw nothing: their code must not be
+/// shared between instruction sets, and texts would be most of it.)
 struct unstorable {
   std::size_t first = 0;
   std::size_t count = 0;
