@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <klens/error.hpp>
 #include <numbers>
 #include "engine/elementwise.hpp"
 
