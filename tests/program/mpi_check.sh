@@ -3,7 +3,7 @@
 # also where padding does not count, and refuses what takes all sequences together. Run in a folder that may be written to.
 set -uo pipefail
 rm -f at.* ./*.json ./*.txt  # of an earlier run
-klens=$1 klens_mpi=$2 mpiexec=$3 model=$4 tokens=$5 padded=(rank "$6" --tokens "$7" --schemes int4-channel)
+klens=$1 klens_mpi=$2 mpiexec=$3 model=$4 tokens=$5 padded=(rank "$6" --tokens "$7" --batch 1 --schemes int4-channel)
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none  # containers forbid it, and Open MPI says so on stderr
 
