@@ -147,3 +147,16 @@ TEST_CASE("exponentials: a softmax but for the division") {
   std::vector<float> equal(37, -1e30f);
   CHECK(kernels::exponentials(std::span(equal), 1) == 37.f);
 }
+
+TEST_CASE("exponentials: large scores that lie close together") {
+  // A score of 3000 is known to 1.2e-4 as a float, but its distance to the next one exactly.
+  std::vector<float> x{2999.5f, 3000.f, 2999.9375f, 2998.25f, 2900.f}, before = x;
+  const float total = kernels::exponentials(std::span(x), 0.7f);
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const long double exact = std::exp(0.7L * (static_cast<long double>(before[i]) - 3000));
+    CHECK(x[i] == near{exact, 3e-7 + 2e-7 * static_cast<double>(3000 - before[i])});
+    sum += static_cast<double>(exact);
+  }
+  CHECK(total == near{sum, 5e-7});
+}

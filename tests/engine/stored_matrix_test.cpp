@@ -65,18 +65,17 @@ TEST_CASE("stored_matrix: every F16, BF16 and F32 value as the float that it is,
 
 TEST_CASE("stored_matrix: what is lent counts for its rows until it is taken back") {
   const matrix<float> own = counted(10, 3);
-  stored_matrix of(own);
-  stored_matrix& stored = of;
-  stored.lend(2, 4).setConstant(-1);
-  stored.lend(7, 2).setConstant(-2);
+  stored_matrix stored(own);
+  stored.lend(2, 4) = -counted(4, 3);
+  stored.lend(7, 2).setConstant(-20);
   const auto read = [&](Eigen::Index first, Eigen::Index rows) {
     matrix<float> some(rows, 3);
     stored.read(first, some);
     return some;
   };
   matrix<float> expected = own;
-  expected.middleRows(2, 4).setConstant(-1);
-  expected.middleRows(7, 2).setConstant(-2);
+  expected.middleRows(2, 4) = -counted(4, 3);
+  expected.middleRows(7, 2).setConstant(-20);
   for (Eigen::Index first = 0; first < 10; ++first)
     for (Eigen::Index rows = 1; first + rows <= 10; ++rows) CHECK(read(first, rows) == expected.middleRows(first, rows));
   matrix<float> some(4, 3);

@@ -133,9 +133,10 @@ template <class Arch = best_arch>
     largest = *std::max_element(all.begin(), all.end());
   }
   for (; i < x.size(); ++i) largest = std::max(largest, x[i]);
-  const wide shift(-largest * scale * log2_e), factor(scale * log2_e);
+  // The difference comes first: rounded after the scale, it could put the largest one above 0 and not its neighbours.
+  const wide top(largest), factor(scale * log2_e);
   wide total(0.f);
-  const auto term = [&](const wide& v) { return exp2_of(xsimd::min(wide(0.f), xsimd::fma(v, factor, shift))); };
+  const auto term = [&](const wide& v) { return exp2_of((v - top) * factor); };
   for (i = 0; i + width <= x.size(); i += width) {
     const wide p = term(wide::load_unaligned(x.data() + i));
     total += p;
