@@ -58,6 +58,7 @@ klens::scores_file example() {
   all.quantized = {{"int4-channel", one.metrics}};
   all.noise = one.metrics;
   all.noise[0].mean = 1e-17;
+  all.expected_tau = 5.0 / 7;
   return file;
 }
 

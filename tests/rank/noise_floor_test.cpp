@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -48,28 +49,25 @@ double kl_of_last_bits(const residual_model& model, std::uint64_t seed) {
   return total / static_cast<double>(x.rows());
 }
 
-// Six candidates of one kind, one a layer, of which four are measured on two sequences of ten positions.
+// Six candidates of one kind, one a layer, of which four are measured on one sequence of ten positions: local energies of 1, and
+// the KLs that `kl_of` gives, in their order.
 struct six_candidates {
-  klens::detail::local_scores scores;
+  klens::detail::local_scores known;
   std::vector<std::size_t> measured;
 
-  // Of the measured ones: local energies of 1, and KLs of 0.9 and 1.1 times the mean that `kl_of` gives, in that order.
   explicit six_candidates(const std::vector<double>& kl_of) {
-    for (std::size_t c = 0; c < 6; ++c) scores.add(c, static_cast<double>(c) / 6, "up", c, 0, true);
-    scores.choose_calibrations(4, 1);
     for (std::size_t c = 0; c < 6; ++c) {
-      scores.add_energy(c, {20, 20});
-      if (!scores.is_calibration(c)) continue;
-      const double kl = kl_of[measured.size()];
-      measured.push_back(c);
-      klens::detail::batch_damage damage{{2, std::vector<klens::detail::metric_sums>(1)}, true};
-      damage.sums[0][0].total = {9 * kl, 10};
-      damage.sums[1][0].total = {11 * kl, 10};
-      scores.add_kl(c, damage);
+      known.add(c, static_cast<double>(c) / 6, "up", c, 0, true);
+      known.add_energies(c, std::vector<double>(10, 1.0));
     }
+    known.choose(4, 1, 1);
+    for (const std::size_t c : known.calibrations(0)) measured.push_back(c);
+    std::ranges::sort(measured);
+    for (std::size_t i = 0; i < measured.size(); ++i) known.add_kls(measured[i], std::vector<double>(10, kl_of[i]));
+    known.close_batch({10});
   }
 
-  [[nodiscard]] klens::scores predict(double noise) {
+  [[nodiscard]] klens::scores predict(double floor) {
     klens::scores found;
     for (std::size_t c = 0; c < 6; ++c) {
       klens::layer_score& each = found.candidates.emplace_back();
@@ -77,12 +75,8 @@ struct six_candidates {
       each.scheme = "int4-channel";
       each.metrics.resize(1);
     }
-    if (noise > 0) {
-      found.noise.resize(1);
-      found.noise[0].by_sequence = {{10 * noise, 10}};
-    }
     for (const std::size_t c : measured) found.candidates[c].result = klens::outcome::measured;
-    scores.predict(found);
+    klens::detail::enter_predictions(found, known, known.draw(400, floor, 1000), floor);
     return found;
   }
 };
@@ -130,44 +124,31 @@ TEST_CASE("noise floor: of a forward with a residual stream, what the last bits 
 
 TEST_CASE("noise floor: local scores learn no gain from what drowns in it, and say so") {
   const std::vector<double> kl{0.5, 2e-4, 0.5, 2.9e-4};
-  const klens::scores plain = six_candidates{kl}.predict(0), floored = six_candidates{kl}.predict(1e-4);
-  CHECK(plain.remarks.empty());
-  std::size_t predicted = 0;
+  const klens::scores plain = six_candidates{kl}.predict(0), floored = six_candidates{kl}.predict(3e-4);
+  const six_candidates six{kl};
   for (std::size_t c = 0; c < 6; ++c) {
-    if (floored.candidates[c].source != klens::score_source::local) continue;
-    ++predicted;
-    CHECK(floored.candidates[c].gain == near{0.5, 1e-9});  // of the two that were learned from
-    CHECK(plain.candidates[c].gain < 0.1);
+    const bool was_measured = std::ranges::find(six.measured, c) != six.measured.end();
+    CHECK(floored.candidates[c].metrics[0].mean == near{0.5, 0.2});  // as the two that were learned from, though not seen so
+    if (was_measured) continue;
+    CHECK(plain.candidates[c].metrics[0].mean < 0.3);
   }
-  CHECK(predicted == 2);
-  REQUIRE(floored.remarks.size() == 1);
+  REQUIRE(!floored.remarks.empty());
   CHECK(floored.remarks[0].starts_with("2 of the measured candidates drown in rounding"));
 
-  const klens::scores quiet = six_candidates{{4e-4, 4e-4, 4e-4, 4e-4}}.predict(1.3e-4);
-  CHECK(quiet.remarks.empty());
-  const klens::scores just = six_candidates{{4e-4, 4e-4, 4e-4, 1e-6}}.predict(1.3e-4);
-  CHECK(just.remarks.size() == 1);
-  CHECK_THROWS_WITH_AS((void)six_candidates{kl}.predict(1), doctest::Contains("4 drown in rounding"), klens::argument_error);
+  for (const std::string& each : six_candidates{{4e-4, 4e-4, 4e-4, 4e-4}}.predict(2e-4).remarks)
+    CHECK(each.find("drown") == std::string::npos);
+  const klens::scores quiet = six_candidates{{4e-4, 4e-4, 4e-4, 1e-6}}.predict(3.9e-4);
+  REQUIRE(!quiet.remarks.empty());
+  CHECK(quiet.remarks[0].starts_with("1 of the measured candidates drown in rounding"));
+  CHECK_THROWS_WITH_AS((void)six_candidates{kl}.predict(3), doctest::Contains("4 drown in rounding"), klens::argument_error);
 }
 
-TEST_CASE("local intervals: the gain's deviation and the spread between sequences, each with its Student's t, by hand") {
-  const std::vector<double> kl{0.4, 0.5, 0.6, 0.5};
-  six_candidates six{kl};
-  const klens::scores found = six.predict(0);
-  std::vector<klens::detail::gain_item> items;
-  std::vector<double> log_gains;
-  for (std::size_t c = 0; c < 6; ++c) items.push_back({static_cast<double>(c) / 6, 0, c, 0});
-  for (const double each : kl) log_gains.push_back(std::log(each));
-  klens::detail::gain_model model{items};
-  model.fit(six.measured, log_gains);
-  for (std::size_t c = 0; c < 6; ++c) {
-    const klens::layer_score& each = found.candidates[c];
-    if (each.source != klens::score_source::local) continue;
-    CHECK(each.metrics[0].mean == near{std::exp(model.mean(c)), 1e-9});
-    // Two sequences a tenth below and above the mean: its relative standard error is 0.1. Four gains, two sequences: Student's t
-    // at 2.5 % with 3 and with 1 degrees of freedom.
-    const double of_gain = 3.1824463052837096 * model.deviation(c), of_sequences = 12.706204736174705 * 0.1;
-    CHECK(std::log(each.metrics[0].high / each.metrics[0].mean) == near{std::hypot(of_gain, of_sequences), 1e-9});
-    CHECK(std::log(each.metrics[0].mean / each.metrics[0].low) == near{std::hypot(of_gain, of_sequences), 1e-9});
+TEST_CASE("local scores: what is infinite stays so, and teaches nobody") {
+  const klens::scores found = six_candidates{{0.5, HUGE_VAL, 0.5, 0.5}}.predict(0);
+  std::size_t infinite = 0;
+  for (const klens::layer_score& each : found.candidates) {
+    infinite += each.metrics[0].high == HUGE_VAL ? 1 : 0;
+    if (each.source == klens::score_source::local) CHECK(each.metrics[0].mean == near{0.5, 0.2});
   }
+  CHECK(infinite == 1);
 }

@@ -76,6 +76,7 @@ inline void check_same(const klens::scores& a, const klens::scores& b) {
   }
   check_same(a.noise, b.noise);
   CHECK(a.skipped == b.skipped);
+  CHECK(same_bits(a.expected_tau, b.expected_tau));
   CHECK(a.remarks == b.remarks);
   check_same(a.reference.nll_by_sequence, b.reference.nll_by_sequence);
   CHECK(a.sequences == b.sequences);

@@ -155,6 +155,8 @@ void print_ranking(const klens::scores& scores, const std::string& sort) {
   for (const klens::layer_score& each : scores.candidates)
     if (each.result == klens::outcome::failed)
       std::printf("! %s as %s was not scored: %s\n", each.layer.c_str(), each.scheme.c_str(), each.reason.c_str());
+  if (!std::isnan(scores.expected_tau))
+    std::printf("\nexpected agreement with the exhaustive order: tau %.2f\n", scores.expected_tau);
   for (const std::string& each : scores.remarks) std::printf("! %s\n", each.c_str());
   for (const std::string& each : scores.skipped) std::printf("- left out: %s\n", each.c_str());
 }

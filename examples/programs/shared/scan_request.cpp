@@ -76,6 +76,17 @@ klens::scan_method method_of(const rank_arguments& arguments) {
   return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
 }
 
+// How many of the windows the methods local and refine look at first: those with a sixteenth (refine: a thirty-second) of the
+// positions that count, and with as many as two windows without padding have.
+std::size_t windows_for(klens::scan_method method, const token_set& windows) {
+  const std::size_t share = method == klens::scan_method::local ? 16 : 32, least = 2;
+  const std::size_t wanted = std::max(windows.positions() / share, least * windows.length);
+  std::size_t seen = 0, count = 0;
+  for (; count < windows.sequences && seen < wanted; ++count)
+    for (std::size_t at = count * windows.length; at < (count + 1) * windows.length; ++at) seen += windows.counts(at) ? 1 : 0;
+  return count;
+}
+
 // All that a checkpoint must agree with.
 klens::scan_identity identity_of(const rank_arguments& arguments, const scan_subject& subject, const token_set& tokens) {
   return {{"model", fingerprint_of_files(subject.files)},
@@ -107,6 +118,7 @@ scan_request::scan_request(const rank_arguments& arguments, std::vector<klens::s
 }
 
 std::size_t scan_request::sequences_per_batch() const {
+  if (method_of(arguments_) != klens::scan_method::exact && arguments_.run.batch == 0) return 1;
   return arguments_.run.sequences_per_batch(arguments_.stop != "exhaustive" &&
                                             method_of(arguments_) == klens::scan_method::exact);
 }
@@ -114,7 +126,11 @@ std::size_t scan_request::sequences_per_batch() const {
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
-  return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, arguments_.seed);
+  constexpr std::size_t for_local = 128,
+                        for_refine = 64;  // the former sees more context, the latter is spent in smaller portions
+  const klens::scan_method method = method_of(arguments_);
+  if (method == klens::scan_method::exact) return all;
+  return in_windows(all, method == klens::scan_method::local ? for_local : for_refine, arguments_.seed);
 }
 
 std::vector<klens::layer> scan_request::chosen(const std::vector<klens::layer>& all) const {
@@ -150,9 +166,7 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
   options.rank_by = arguments_.sort;
   options.noise_floor = at.noise_floor;
   options.method = method;
-  constexpr std::size_t share_for_local = 16, least_for_local = 4;  // of the sequences, and in number
-  const std::size_t looked_at = std::max(part.sequences / share_for_local, least_for_local);
-  options.local.batches = (looked_at + per_batch - 1) / per_batch;
+  options.local.batches = (windows_for(method, part) + per_batch - 1) / per_batch;
   options.progress = [&](const klens::scan_progress& progress) { return show_progress(line, at.phase, progress); };
   interrupt_catcher catcher;
   if (arguments_.from == "quantized") {

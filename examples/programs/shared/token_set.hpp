@@ -120,10 +120,10 @@ struct token_set {
   }
 };
 
-/// The same tokens in shorter sequences, up to four out of each and none below 64 tokens, in an order drawn by the seed: so that
-/// a few of them see much of the text. Tokens beyond a whole number of them are left out, and sequences of padding alone.
-[[nodiscard]] inline token_set in_windows(const token_set& whole, std::uint64_t seed) {
-  const std::size_t from_each = std::clamp<std::size_t>(whole.length / 64, 1, 4);
+/// The same tokens in shorter sequences, up to four out of each and none below `least` tokens, in an order drawn by the seed: so
+/// that a few of them see much of the text. Tokens beyond a whole number of them are left out, and sequences of padding alone.
+[[nodiscard]] inline token_set in_windows(const token_set& whole, std::size_t least, std::uint64_t seed) {
+  const std::size_t from_each = std::clamp<std::size_t>(whole.length / least, 1, 4);
   token_set windows{{}, 0, whole.length / from_each};
   std::vector<std::size_t> order(whole.sequences * from_each);
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -157,6 +157,7 @@ namespace detail {
             {"by_sequence", detail::sums_to_json(all.reference.nll_by_sequence)}}},
           {"cost", {{"forwards", all.cost.forwards}, {"seconds", all.cost.seconds}, {"peak_bytes", file.origin.peak_bytes}}},
           {"complete", all.complete},
+          {"expected_tau", detail::number(all.expected_tau)},
           {"metrics", metrics},
           {"quantized", quantized},
           {"noise", all.noise.empty() ? nlohmann::json() : detail::to_json(all.noise, all.metrics)},
@@ -198,6 +199,7 @@ namespace detail {
     all.positions = detail::count_at(tokens, "positions");
     all.tokens = tokens.contains("run") ? detail::count_at(tokens, "run") : all.positions;
     all.complete = json.at("complete").get<bool>();
+    if (json.contains("expected_tau")) all.expected_tau = detail::number(json.at("expected_tau"));
     return file;
   } catch (const nlohmann::json::exception& caught) {
     throw argument_error{std::string{"does not have the form of a klens-scores document: "} + caught.what()};

@@ -38,6 +38,8 @@ struct look {
 struct damage_draws {
   std::vector<double> estimates = {};
   std::vector<std::vector<double>> draws = {};
+  std::vector<double> ties =
+      {};  ///< of each candidate: so near to another even the whole scan cannot tell them apart; empty: 0
 };
 
 /// How sure an answer is that rests on the estimates: for each candidate the chance that it is wrong about that one, and how

@@ -52,8 +52,9 @@ enum class scan_method {
 
 /// What the methods local and refine need to know. They predict `kl` alone, and need a residual_forward.
 struct local_options {
-  std::size_t batches = 1;        ///< the first so many of the scan's batches are looked at
-  std::size_t calibrations = 12;  ///< candidates that are measured there, to learn the gains from
+  std::size_t batches = 1;       ///< the first so many of the scan's batches are looked at
+  std::size_t calibrations = 0;  ///< candidates that are measured there, to learn the gains from; 0: 3.2 times the square root
+                                 ///< of how many candidates there are
 };
 
 /// What is called after every candidate of every batch: any callable that takes a scan_progress and returns bool (false: stop

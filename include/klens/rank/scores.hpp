@@ -145,8 +145,10 @@ struct scores {
       noise;  ///< the untouched model against itself, run again (with embeddings changed in their last bit where the forward
               ///< shows its residual stream), in the order of metrics: scores no worse than that mean nothing. Empty where it
               ///< was not measured
-  std::vector<std::string> skipped;  ///< candidates that cannot be: one sentence each
-  std::vector<std::string> remarks;  ///< what a reader must know before relying on the scores: one sentence each
+  std::vector<std::string> skipped;             ///< candidates that cannot be: one sentence each
+  std::vector<std::string> remarks;             ///< what a reader must know before relying on the scores: one sentence each
+  double expected_tau = metric_score::unknown;  ///< methods local and refine: Kendall's tau with the exhaustive ranking of each
+                                                ///< scheme, as their own model of what they do not know lets expect it
   reference_score reference;
   scan_cost cost;
   std::size_t sequences = 0;  ///< seen by at least one candidate

@@ -65,15 +65,21 @@ namespace detail {
   return in;
 }
 
-/// How often is a draw's answer to "who has a seat?" not that of the estimates? A mistake is an exchange of seats, which wrongs
-/// two candidates.
+/// How often is a draw's answer to "who has a seat?" not that of the estimates, by more than a tie? A mistake is an exchange of
+/// seats, which wrongs two candidates.
 [[nodiscard]] inline doubts doubts_of_seats(const damage_draws& of, std::size_t seats, double confidence) {
   const std::vector<bool> answer = seated(of.estimates, seats);
   std::vector<double> chances(of.estimates.size(), 0);
   for (const std::vector<double>& draw : of.draws) {
     const std::vector<bool> in = seated(draw, seats);
-    for (std::size_t c = 0; c < chances.size(); ++c)
-      chances[c] += in[c] != answer[c] ? 1. / static_cast<double>(of.draws.size()) : 0;
+    double last_in = unbounded, first_out = -unbounded;
+    for (std::size_t c = 0; c < draw.size(); ++c)
+      in[c] ? last_in = std::min(last_in, draw[c]) : first_out = std::max(first_out, draw[c]);
+    for (std::size_t c = 0; c < chances.size(); ++c) {
+      const double beyond = in[c] ? draw[c] - first_out : last_in - draw[c];
+      const bool tied = !of.ties.empty() && beyond <= of.ties[c];
+      chances[c] += in[c] != answer[c] && !tied ? 1. / static_cast<double>(of.draws.size()) : 0;
+    }
   }
   return {chances, 2 * (1 - confidence)};
 }

@@ -5,10 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/random.hpp>
-#include <klens/rank/local/cholesky.hpp>
-#include <map>
-#include <numeric>
-#include <span>
+#include <klens/rank/local/effect_group.hpp>
 #include <utility>
 #include <vector>
 
@@ -22,149 +19,113 @@ struct gain_item {
   std::size_t scheme = 0;
 };
 
-/// Predicts log gains (nats of KL for a unit of local energy) from a few that were measured: a Gaussian process whose covariance
-/// says that gains drift with depth, those of one kind of layer along a path of their own, and that those of one layer under
-/// two schemes are alike.
-///   Its standard deviations are what the gains of two trained hybrid models show (docs/theory.md, section 6); how far they fit
-///   the model at hand is seen from the measured gains, each predicted from the others, and scales every deviation.
-/// Source     kriging: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5.4.2
+/// A log gain (of nats of KL for a unit of local energy) as one sequence shows it. `variance` is the one that its positions tell.
+struct gain_observation {
+  std::size_t item = 0;
+  std::size_t sequence = 0;
+  double log_gain = 0;
+  double variance = 0;
+};
+
+/// What the observations leave possible: the log gains of all candidates, and how many times the variance that positions tell is
+/// the one between sequences.
+struct gain_draw {
+  std::vector<double> log_gains;
+  double noise_factor = 1;
+};
+
+/// Predicts log gains from a few that were measured:
+///   observed log gain = level + slope * depth + bend * depth^2 + scheme + kind + kind's slope * depth + layer + candidate
+///                       + sequence + sequence's slope * depth + noise
+/// How much schemes, kinds, layers and sequences differ is learned from the observations, with priors that let it be nothing
+/// (effect_group); layers have heavy tails. A measured candidate keeps what was seen of itself, as far as the noise allows, and
+/// one whose layer was not measured has the spread of layers as its doubt. All by Gibbs sampling, the same for the same seed.
+/// Source     A. Gelman et al., Bayesian Data Analysis (2013), chapters 5, 11 and 15.
 class gain_model {
  public:
-  explicit gain_model(std::vector<gain_item> items) : items_{std::move(items)} {}
-
-  /// Which `count` of the `eligible` candidates, at most one of a layer, tell most about all: each is the one that takes most
-  /// variance away. Equals are taken in an order drawn by the seed, and nearly equals are equals, so that rounding decides
-  /// nothing. Of many hundreds a sample stands for all.
-  [[nodiscard]] std::vector<std::size_t> design(std::size_t count, std::vector<std::size_t> eligible,
-                                                std::uint64_t seed) const {
-    random_stream{seed}.shuffle(eligible);
-    eligible.resize(std::min(eligible.size(), sample));
-    columns left = covariance(eligible, eligible);
-    std::vector<std::size_t> chosen;
-    std::vector<bool> taken(eligible.size(), false);
-    while (chosen.size() < std::min(count, eligible.size())) {
-      std::size_t best = eligible.size();
-      double most = 0;
-      for (std::size_t i = 0; i < eligible.size(); ++i) {
-        if (taken[i]) continue;
-        const double removed = dot(left[i], left[i]) / (left[i][i] + noise);
-        if (removed > most * (1 + 1e-6)) std::tie(most, best) = std::pair{removed, i};
-      }
-      if (best == eligible.size()) break;
-      chosen.push_back(eligible[best]);
-      for (std::size_t i = 0; i < eligible.size(); ++i)
-        taken[i] = taken[i] || items_[eligible[i]].layer == items_[eligible[best]].layer;
-      const std::vector<double> column(left[best].begin(), left[best].end());
-      for (std::size_t i = 0; i < column.size(); ++i) subtract(left[i], column[i] / (column[best] + noise), column);
+  /// Learns from the observations, at least one; their variances are above 0.
+  gain_model(std::vector<gain_item> items, std::vector<gain_observation> seen, std::uint64_t seed)
+      : items_{std::move(items)}, seen_{std::move(seen)}, random_{seed, 3} {
+    std::size_t kinds = 0, layers = 0, schemes = 0, sequences = 0;
+    for (const gain_item& each : items_) {
+      kinds = std::max(kinds, each.kind + 1);
+      layers = std::max(layers, each.layer + 1);
+      schemes = std::max(schemes, each.scheme + 1);
     }
-    return chosen;
+    for (const gain_observation& each : seen_) sequences = std::max(sequences, each.sequence + 1);
+    // Standard deviations of log gains, one wide: what the priors of spreads allow.
+    groups_ = {{effect_group::learned(schemes, 0.3), false},      {effect_group::learned(kinds, 0.3), false},
+               {effect_group::learned(kinds, 0.2), true},         {effect_group::learned(layers, 0.5, true), false},
+               {effect_group::known(items_.size(), 0.05), false}, {effect_group::learned(sequences, 0.2), false},
+               {effect_group::learned(sequences, 0.2), true}};
+    for (const gain_observation& each : seen_) {
+      const std::vector<effect_part> of_item = parts_of(each.item);
+      for (std::size_t g = 0; g < of_item.size(); ++g) groups_[g].parts.push_back(of_item[g]);
+      const double depth = centred(items_[each.item].depth);
+      groups_[of_item.size()].parts.push_back({each.sequence, 1});
+      groups_[of_item.size() + 1].parts.push_back({each.sequence, depth});
+      ones_.push_back(1);
+      depths_.push_back(depth);
+      bends_.push_back(bend_at(depth));
+      left_.push_back(each.log_gain);
+      precision_.push_back(1 / (usual_noise * each.variance));
+    }
+    for (int i = 0; i < warm_up; ++i) sweep();
   }
 
-  /// Learns from the measured log gains, at least two of them.
-  void fit(std::vector<std::size_t> measured, const std::vector<double>& log_gains) {
-    measured_ = std::move(measured);
-    const auto n = static_cast<double>(measured_.size());
-    center_ = std::accumulate(log_gains.begin(), log_gains.end(), 0.0) / n;
-    std::vector<std::size_t> all(items_.size());
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    with_measured_ = covariance(measured_, all);
-    columns noisy = covariance(measured_, measured_);
-    for (std::size_t i = 0; i < measured_.size(); ++i) noisy[i][i] += noise;
-    solver_ = cholesky{std::move(noisy)};
-    departures_ = log_gains;
-    for (double& each : departures_) each -= center_;
-    weights_ = solver_.solve(departures_);
-    // Each measured gain, predicted from all others, misses by w_i / K^-1_ii with variance 1 / K^-1_ii.
-    const std::vector<double> inverse = solver_.inverse_diagonal();
-    double misses = 0;
-    for (std::size_t i = 0; i < inverse.size(); ++i) misses += weights_[i] * weights_[i] / inverse[i];
-    scale_ = std::sqrt(std::max(misses / n, 0.5));
-  }
-
-  /// Of a candidate that was not measured: the log gain, and its standard deviation.
-  [[nodiscard]] double mean(std::size_t item) const { return center_ + dot(with_measured_[item], weights_); }
-  [[nodiscard]] double deviation(std::size_t item) const {
-    const double explained = dot(with_measured_[item], solver_.solve(with_measured_[item]));
-    return scale_ * std::sqrt(std::max(covariance(items_[item], items_[item]) - explained, 0.0));
-  }
-
-  /// One draw of all log gains together, given the measured ones: a draw of the model before them, corrected by what it misses
-  /// there (G. Matheron's rule).
-  [[nodiscard]] std::vector<double> draw(random_stream& random) const {
-    std::vector<double> gains = draw_unconditioned(random);
-    std::vector<double> missed(measured_.size());
-    for (std::size_t i = 0; i < measured_.size(); ++i)
-      missed[i] = departures_[i] / scale_ - (gains[measured_[i]] + std::sqrt(noise) * random.normal());
-    const std::vector<double> correction = solver_.solve(missed);
-    for (std::size_t i = 0; i < gains.size(); ++i)
-      gains[i] = center_ + scale_ * (gains[i] + dot(with_measured_[i], correction));
-    return gains;
+  [[nodiscard]] gain_draw draw() {
+    for (int i = 0; i < thinning; ++i) sweep();
+    gain_draw drawn{{}, 1 / (precision_.front() * seen_.front().variance)};
+    drawn.log_gains.reserve(items_.size());
+    for (std::size_t c = 0; c < items_.size(); ++c) {
+      const double depth = centred(items_[c].depth);
+      drawn.log_gains.push_back(level_.value + slope_.value * depth + bend_.value * bend_at(depth));
+      const std::vector<effect_part> parts = parts_of(c);
+      for (std::size_t g = 0; g < parts.size(); ++g) drawn.log_gains.back() += groups_[g].effects.of(parts[g]);
+    }
+    return drawn;
   }
 
  private:
-  // Variances of log gains.
-  static constexpr double of_level = 4;                           // hardly anything is known of the level
-  static constexpr double of_depth = 0.4 * 0.4, depth_range = 2;  // correlation falls to 1/e over so many models' depths
-  static constexpr double of_kind = 0.25 * 0.25, kind_range = 1;
-  static constexpr double of_scheme = 0.05 * 0.05, of_layer = 0.05 * 0.05, of_candidate = 0.05 * 0.05;
-  static constexpr double noise = 0.03 * 0.03;  // of a measured gain: KL and energy are of the same positions
-  static constexpr std::size_t sample = 400;
-  static constexpr double unbounded_depth = 1e9;
+  struct group {
+    effect_group effects;
+    bool of_slopes = false;  // its members change the slope, not the level
+    std::vector<effect_part> parts = {};
+  };
+  static constexpr int warm_up = 300, thinning = 2;
+  // Of the factor's prior: sequences differ by more than the positions of one tell.
+  static constexpr double usual_noise = 2;
+  static constexpr int noise_dof = 6;
 
-  [[nodiscard]] static double covariance(const gain_item& a, const gain_item& b) {
-    const bool same_layer = a.layer == b.layer, same_scheme = a.scheme == b.scheme;
-    const double apart = std::abs(a.depth - b.depth);
-    return of_level + of_depth * std::exp(-apart / depth_range) +
-           (a.kind == b.kind ? of_kind * std::exp(-apart / kind_range) : 0) + (same_scheme ? of_scheme : 0) +
-           (same_layer ? of_layer : 0) + (same_layer && same_scheme ? of_candidate : 0);
-  }
-  [[nodiscard]] columns covariance(const std::vector<std::size_t>& of_rows, const std::vector<std::size_t>& of_columns) const {
-    columns all(of_rows.size(), of_columns.size());
-    for (std::size_t c = 0; c < of_columns.size(); ++c)
-      for (std::size_t r = 0; r < of_rows.size(); ++r) all[c][r] = covariance(items_[of_rows[r]], items_[of_columns[c]]);
-    return all;
+  [[nodiscard]] static double centred(double depth) noexcept { return 2 * depth - 1; }
+  [[nodiscard]] static double bend_at(double depth) noexcept {
+    return depth * depth - 1. / 3;
+  }  // nothing of a level or a slope
+
+  /// How the first groups enter a candidate, whatever the sequence.
+  [[nodiscard]] std::vector<effect_part> parts_of(std::size_t item) const {
+    const gain_item& of = items_[item];
+    return {{of.scheme, 1}, {of.kind, 1}, {of.kind, centred(of.depth)}, {of.layer, 1}, {item, 1}};
   }
 
-  // A stationary Gaussian Markov process at all depths: each value needs the one before it only.
-  [[nodiscard]] std::map<double, double> draw_path(double variance, double range, random_stream& random) const {
-    std::map<double, double> path;
-    for (const gain_item& each : items_) path.emplace(each.depth, 0);
-    double before = -unbounded_depth, value = 0;
-    for (auto& [depth, at] : path) {
-      const double kept = std::exp(-(depth - before) / range);
-      at = value = kept * value + std::sqrt(variance * (1 - kept * kept)) * random.normal();
-      before = depth;
-    }
-    return path;
-  }
-
-  [[nodiscard]] std::vector<double> draw_unconditioned(random_stream& random) const {
-    const double level = std::sqrt(of_level) * random.normal();
-    const std::map<double, double> common = draw_path(of_depth, depth_range, random);
-    std::map<std::size_t, std::map<double, double>> of_kinds;
-    for (const gain_item& each : items_)
-      if (!of_kinds.contains(each.kind)) of_kinds.emplace(each.kind, draw_path(of_kind, kind_range, random));
-    std::map<std::size_t, double> of_layers, of_schemes;
-    const auto effect = [&random](std::map<std::size_t, double>& known, std::size_t which, double variance) {
-      const auto [at, is_new] = known.try_emplace(which, 0);
-      if (is_new) at->second = std::sqrt(variance) * random.normal();
-      return at->second;
-    };
-    std::vector<double> gains;
-    for (const gain_item& each : items_)
-      gains.push_back(level + common.at(each.depth) + of_kinds.at(each.kind).at(each.depth) +
-                      effect(of_layers, each.layer, of_layer) + effect(of_schemes, each.scheme, of_scheme) +
-                      std::sqrt(of_candidate) * random.normal());
-    return gains;
+  void sweep() {
+    level_.draw(ones_, left_, precision_, random_);
+    slope_.draw(depths_, left_, precision_, random_);
+    bend_.draw(bends_, left_, precision_, random_);
+    for (group& each : groups_) each.effects.draw(each.parts, left_, precision_, each.of_slopes ? slope_ : level_, random_);
+    double misses = noise_dof * usual_noise, chi_squared = 0;
+    for (std::size_t i = 0; i < seen_.size(); ++i) misses += left_[i] * left_[i] / seen_[i].variance;
+    for (std::size_t i = 0; i < seen_.size() + noise_dof; ++i) chi_squared += std::pow(random_.normal(), 2);
+    for (std::size_t i = 0; i < seen_.size(); ++i) precision_[i] = chi_squared / misses / seen_[i].variance;
   }
 
   std::vector<gain_item> items_;
-  std::vector<std::size_t> measured_;
-  columns with_measured_;  // covariances [measured x items]
-  cholesky solver_;
-  std::vector<double> departures_, weights_;
-  double center_ = 0;
-  double scale_ = 1;
+  std::vector<gain_observation> seen_;
+  random_stream random_;
+  coefficient level_, slope_{0, 1 / (0.3 * 0.3)}, bend_{0, 1 / (0.3 * 0.3)};
+  std::vector<group> groups_;
+  std::vector<double> ones_, depths_, bends_;  // by observation
+  std::vector<double> left_, precision_;       // of it: what no effect explains yet, and how sure it is
 };
 
 }  // namespace klens::detail

@@ -6,7 +6,11 @@
 #include <klens/error.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/local/curvature.hpp>
 #include <klens/rank/local/local_scores.hpp>
+#include <klens/rank/local/prediction.hpp>
+#include <klens/rank/local/refinement.hpp>
+#include <klens/rank/local/relative_energy.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/candidate_run.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
@@ -17,7 +21,9 @@
 #include <klens/rank/scores.hpp>
 #include <klens/weight_guard.hpp>
 #include <map>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,7 +55,6 @@ class local_scan {
         const double depth = static_cast<double>(layers_[l].stage) / static_cast<double>(forward_.stages());
         scores_.add(candidate, depth, layers_[l].kind, l, book_.scheme_of(candidate), is_local(layers_[l]));
       }
-    scores_.choose_calibrations(options.local.calibrations, options.seed);
   }
 
   [[nodiscard]] scores run() {
@@ -61,23 +66,16 @@ class local_scan {
         if (!run_batch(b)) return book_.finish(false);
       }
       place = "the prediction of scores";
-      scores found = book_.finish(true);
-      scores_.predict(found);
-      if (options_.method == scan_method::local) return found;
-
-      refinement refined = scores_.refine(found);
-      for (; b < options_.batches; ++b) {
-        contested_ = refined.contested(found, stop_, options_.confidence);
+      scores found = predicted();
+      for (; options_.method == scan_method::refine && b < options_.batches; ++b) {
+        contested_ = contested(found, draws_, scores_.ties(), stop_, options_.confidence);
         if (contested_.empty()) break;
         place = "batch " + std::to_string(b);
-        found.complete = run_batch(b);
-        refined.learn(measured_);
-        if (!found.complete) break;
+        const bool complete = run_batch(b);
+        found = predicted();
+        found.complete = complete;
+        if (!complete) break;
       }
-      const bool complete = found.complete;
-      found = book_.finish(complete);
-      scores_.predict(found);
-      scores_.join(found, refined);
       return found;
     } catch (const std::exception& caught) {
       throw scan_error{with_lost_weights(place + ": " + caught.what(), layers_), book_.finish(false)};
@@ -91,6 +89,8 @@ class local_scan {
     std::map<std::size_t, matrix<float>> exits;  // the residual stream after each stage that has candidates
     batch_reference reference;
   };
+  // What is done with a candidate on a batch.
+  enum class task { nothing, energy, measure };
 
   static rank_options without_stop(rank_options options) {
     options.local.batches = std::min(options.batches, options.local.batches);
@@ -100,6 +100,21 @@ class local_scan {
   [[nodiscard]] bool refining() const { return book_.batches_done() >= options_.local.batches; }
 
   [[nodiscard]] bool is_local(const layer& each) { return each.stage < forward_.stages() && each.last_stage <= each.stage; }
+
+  /// The scores as the draws have them, after all batches until now.
+  [[nodiscard]] scores predicted() {
+    constexpr std::size_t draws = 256;
+    scores found = book_.finish(true);
+    const double floor = found.noise.empty() ? 0 : 3 * mean_of(found.noise.front().by_sequence);
+    const double looked_at = static_cast<double>(found.positions);
+    const double in_all = options_.tokens.empty()
+                              ? looked_at * static_cast<double>(options_.batches) / static_cast<double>(book_.batches_done())
+                              : static_cast<double>(positions_counted(options_, options_.tokens.size()));
+    draws_ = scores_.draw(draws, floor, std::max(in_all, 1.0));
+    if (!curvature_.empty()) found.remarks.push_back(curvature_);
+    enter_predictions(found, scores_, draws_, floor);
+    return found;
+  }
 
   bool run_batch(std::size_t index) {
     batch on;
@@ -114,27 +129,61 @@ class local_scan {
       book_.spend(share_of_forward(forward, 0, on.reference));
       book_.set_noise(damage_of_rounding(forward_, on.reference, metrics_, options_));
     }
-    // How far refining has to go is known only once it is there: a batch at a time.
-    book_.expect(refining() ? contested_.size() : scores_.size(), std::max(index + 1, options_.local.batches));
-    measured_.clear();
-    for (std::size_t l = 0; l < layers_.size(); ++l)
-      if (!run_layer(l, on)) return false;
+    if (!run_candidates(index, on)) return false;
     if (index == 0) check_curvature(on);
+    std::vector<std::size_t> measured_in_sequences(on.reference.sequences, 0);
+    for (const chunk& each : on.reference.chunks) measured_in_sequences[each.sequence] += each.count;
+    scores_.close_batch(measured_in_sequences);
     book_.close_batch();
     return true;
   }
 
   /// False: the caller wants to stop.
-  bool run_layer(std::size_t l, const batch& on) {
+  bool run_candidates(std::size_t index, const batch& on) {
+    std::vector<task> tasks(scores_.size(), task::nothing);
+    if (refining()) {
+      for (const std::size_t c : contested_) tasks[c] = task::measure;
+      // How far refining has to go is known only once it is there: a batch at a time.
+      book_.expect(contested_.size(), index + 1);
+      return run_tasks(tasks, on);
+    }
+    if (index == 0) {
+      for (std::size_t c = 0; c < scores_.size(); ++c) tasks[c] = scores_.is_local(c) ? task::energy : task::measure;
+      book_.expect(scores_.size(), options_.local.batches);
+      if (!run_tasks(tasks, on)) return false;
+      scores_.choose(options_.local.calibrations, options_.local.batches, options_.seed);
+      tasks.assign(scores_.size(), task::nothing);
+    } else {
+      for (std::size_t c = 0; c < scores_.size(); ++c)
+        if (scores_.is_local(c) && scores_.stands_for_layer(c)) tasks[c] = task::energy;
+    }
+    for (const std::size_t c : scores_.calibrations(index)) tasks[c] = task::measure;
+    const auto to_do =
+        static_cast<std::size_t>(std::count_if(tasks.begin(), tasks.end(), [](task each) { return each != task::nothing; }));
+    book_.expect(to_do + (index == 0 ? scores_.size() : 0), options_.local.batches);
+    return run_tasks(tasks, on);
+  }
+
+  bool run_tasks(const std::vector<task>& tasks, const batch& on) {
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+      if (!run_layer(l, tasks, on)) return false;
+    return true;
+  }
+
+  bool run_layer(std::size_t l, const std::vector<task>& tasks, const batch& on) {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
     for (const std::size_t candidate : book_.candidates_of(l)) {
-      if (refining() && std::find(contested_.begin(), contested_.end(), candidate) == contested_.end()) continue;
+      if (tasks[candidate] == task::nothing) continue;
       const scheme& storage = schemes_[book_.scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
         const weight_error error = guard->apply(storage, {.threads = options_.threads});
-        run_candidate(candidate, perturbed, error, guard->changed(), on);
+        if (guard->changed())
+          run_candidate(candidate, tasks[candidate], error, on);
+        else
+          book_.add(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads),
+                    outcome::weights_unchanged);
       } catch (const std::exception& caught) {
         throw error_at(perturbed, storage, caught);
       }
@@ -147,29 +196,22 @@ class local_scan {
     return true;
   }
 
-  void run_candidate(std::size_t candidate, const layer& perturbed, const weight_error& error, bool changed, const batch& on) {
-    if (!changed) {
-      book_.add(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads), outcome::weights_unchanged);
+  void run_candidate(std::size_t candidate, task wanted, const weight_error& error, const batch& on) {
+    std::size_t stage = layers_[scores_.layer_of(candidate)].stage;
+    any_state at = on.entries.at(stage);
+    if (scores_.is_local(candidate) && !refining()) {
+      run_stage(at, stage, on);
+      scores_.add_energies(candidate, relative_energies(forward_.residual(at), on.exits.at(stage), on.reference));
+      ++stage;
+    }
+    if (wanted == task::energy) {
+      book_.pass_over(candidate, error);
       return;
     }
-    const std::size_t stage = perturbed.stage;
-    any_state at = on.entries.at(stage);
-    if (is_local(perturbed) && !refining()) {
-      run_stage(at, stage, on);
-      const contribution energy = relative_energy(forward_.residual(at), on.exits.at(stage), on.reference);
-      scores_.add_energy(candidate, energy);
-      if (!scores_.is_calibration(candidate)) {
-        book_.pass_over(candidate, error);
-        return;
-      }
-      if (energy.value == 0) {
-        enter(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads));
-        return;
-      }
-      enter(candidate, error, damage_from(at, stage + 1, on));
-    } else {
-      enter(candidate, error, damage_from(at, stage, on));
-    }
+    std::vector<double> kls(on.reference.rows.size());
+    const batch_damage damage = damage_from(at, stage, on, kls);
+    book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
+    scores_.add_kls(candidate, std::move(kls));
   }
 
   /// Runs one stage, and counts it.
@@ -179,48 +221,36 @@ class local_scan {
     book_.spend(share_of_forward(forward, stage, on.reference) - share_of_forward(forward, stage + 1, on.reference));
   }
 
-  /// Runs all from a stage on, counts it, and compares.
-  [[nodiscard]] batch_damage damage_from(any_state& at, std::size_t stage, const batch& on) {
+  /// Runs all from a stage on, counts it, and compares; `by_position` takes the KL of each measured position.
+  [[nodiscard]] batch_damage damage_from(any_state& at, std::size_t stage, const batch& on, std::span<double> by_position) {
     driver& forward = forward_;
     run_on(forward, at, stage);
     book_.spend(share_of_forward(forward, stage, on.reference));
-    return compare_batch(forward, at, on.reference, metrics_, options_.threads);
-  }
-
-  void enter(std::size_t candidate, const weight_error& error, const batch_damage& damage) {
-    book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
-    if (!refining()) scores_.add_kl(candidate, damage);
-    for (const auto& sequence : damage.sums) measured_[candidate].push_back(sequence.front().total);
+    return compare_batch(forward, at, on.reference, metrics_, options_.threads, by_position);
   }
 
   /// Is the damage quadratic in the perturbation? The most damaging calibration is run with half and with twice the energy.
   void check_curvature(const batch& on) {
-    const std::optional<std::size_t> probe = scores_.worst_calibration();
-    if (!probe) return;
-    layer& perturbed = layers_[scores_.layer_of(*probe)];
+    const auto [probe, whole] = scores_.worst_measured();
+    if (!(whole > 0)) return;
+    layer& perturbed = layers_[scores_.layer_of(probe)];
     const std::size_t stage = perturbed.stage;
     any_state at = on.entries.at(stage);
     {
       weight_guard guard{perturbed};
-      (void)guard.apply(schemes_[book_.scheme_of(*probe)], {.threads = options_.threads});
+      (void)guard.apply(schemes_[book_.scheme_of(probe)], {.threads = options_.threads});
       run_stage(at, stage, on);
       guard.restore();
     }
-    const auto kl_at = [&](float energy) {
+    const auto times_at = [&](float energy) {
       any_state probed = at;
-      matrix_ref<float> residual = forward_.residual(probed);
-      const matrix<float>& untouched = on.exits.at(stage);
-      const float by = std::sqrt(energy);
-      for (Eigen::Index r = 0; r < residual.rows(); ++r) {
-        const std::span<float> moved = row(residual, r);
-        const std::span<const float> from = row(untouched, r);
-        for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = from[i] + by * (moved[i] - from[i]);
-      }
-      double total = 0;
-      for (const auto& sequence : damage_from(probed, stage + 1, on).sums) total += sequence.front().total.value;
-      return total;
+      scale_change(forward_.residual(probed), on.exits.at(stage), energy);
+      std::vector<double> kls(on.reference.rows.size());
+      (void)damage_from(probed, stage + 1, on, kls);
+      return std::accumulate(kls.begin(), kls.end(), 0.0) / whole;
     };
-    scores_.set_curvature(kl_at(0.5f), kl_at(2.0f));
+    const double half = times_at(0.5f), twice = times_at(2.0f);
+    curvature_ = remark_on_curvature(perturbed.name + " as " + schemes_[book_.scheme_of(probe)].name(), half, twice);
   }
 
   std::span<layer> layers_;
@@ -232,8 +262,9 @@ class local_scan {
   scan_book book_;
   std::vector<bool> wanted_;
   local_scores scores_;
-  std::vector<std::size_t> contested_;                         // those that the current batch is for, while refining
-  std::map<std::size_t, std::vector<contribution>> measured_;  // on the current batch
+  std::vector<std::vector<double>> draws_;  // of all log KLs, as believed until now
+  std::vector<std::size_t> contested_;      // those that the current batch is for, while refining
+  std::string curvature_;                   // the remark, where there is one
 };
 
 }  // namespace klens::detail

@@ -7,21 +7,19 @@
 #include <klens/detail/float_bits.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/error.hpp>
-#include <klens/metric/metric.hpp>
+#include <klens/rank/local/calibration_choice.hpp>
 #include <klens/rank/local/gain_model.hpp>
-#include <klens/rank/local/refinement.hpp>
-#include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/local/local_batch.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/stats/interval.hpp>
-#include <klens/stats/student_t.hpp>
 #include <map>
-#include <optional>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// What a local scan learns of its candidates, numbered as in scores::candidates, and what follows from it.
+/// What a local scan learns of its candidates, numbered as in scores::candidates, and what it believes of them.
 class local_scores {
  public:
   /// `local`: the candidate acts through its own stage alone.
@@ -32,212 +30,224 @@ class local_scores {
     items_.resize(all_.size());
     items_[candidate] = {depth, kinds_.try_emplace(kind, kinds_.size()).first->second, layer_index, scheme_index};
   }
-
-  void choose_calibrations(std::size_t count, std::uint64_t seed) {
-    std::vector<std::size_t> eligible;
-    for (std::size_t c = 0; c < all_.size(); ++c)
-      if (all_[c].is_local) eligible.push_back(c);
-    model_ = gain_model{items_};
-    for (const std::size_t c : model_.design(count, eligible, seed)) all_[c].is_calibration = true;
-    seed_ = seed;
-  }
   [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
   [[nodiscard]] std::size_t layer_of(std::size_t candidate) const { return items_[candidate].layer; }
-  [[nodiscard]] bool is_calibration(std::size_t candidate) const { return all_[candidate].is_calibration; }
+  [[nodiscard]] bool is_local(std::size_t candidate) const { return all_[candidate].is_local; }
 
-  void add_energy(std::size_t candidate, contribution energy) {
-    all_[candidate].energy.value += energy.value;
-    all_[candidate].energy.weight += energy.weight;
+  /// Energies and KLs at the measured positions of the current batch.
+  void add_energies(std::size_t candidate, std::vector<double> by_position) { energies_[candidate] = std::move(by_position); }
+  void add_kls(std::size_t candidate, std::vector<double> by_position) { kls_[candidate] = std::move(by_position); }
+
+  /// Chooses by the energies of the first batch which candidates are measured; 0: as many as the number of candidates asks for.
+  void choose(std::size_t count, std::size_t batches, std::uint64_t seed) {
+    std::vector<double> sums(all_.size(), 0);
+    for (const auto& [c, energies] : energies_) sums[c] = std::accumulate(energies.begin(), energies.end(), 0.0);
+    calibrations_ = choose_calibrations(items_, sums, count ? count : calibrations_for(all_.size()), seed);
+    batches_ = batches;
+    seed_ = seed;
+    for (std::size_t c = 0; c < all_.size(); ++c) {
+      const auto [known, is_new] = of_layers_.try_emplace(items_[c].layer, c);
+      if (!is_new && sums[c] > sums[known->second]) known->second = c;
+    }
   }
-  void add_kl(std::size_t candidate, const batch_damage& damage) {
-    for (const auto& sequence : damage.sums) all_[candidate].kl.push_back(sequence.front().total);
+  /// Those that are measured on a batch.
+  [[nodiscard]] std::vector<std::size_t> calibrations(std::size_t batch) const {
+    std::vector<std::size_t> which = calibrations_of_batch(calibrations_.size(), batch, batches_);
+    for (std::size_t& each : which) each = calibrations_[each];
+    return which;
+  }
+  /// Whether a candidate's energies stand for those of its layer in batches after the first, where only one of them is looked at.
+  [[nodiscard]] bool stands_for_layer(std::size_t candidate) const {
+    return of_layers_.at(items_[candidate].layer) == candidate;
   }
 
-  /// The calibration with the highest KL until now.
-  [[nodiscard]] std::optional<std::size_t> worst_calibration() {
-    std::optional<std::size_t> worst;
-    for (std::size_t c = 0; c < all_.size(); ++c)
-      if (all_[c].is_calibration && !all_[c].kl.empty() && !(worst && mean_of(all_[*worst].kl) >= mean_of(all_[c].kl)))
-        worst = c;
-    if (worst) curved_ = {*worst, total(all_[*worst].kl), 0, 0};
+  /// Takes in the batch: so many measured positions in each of its sequences. Of those that had no energies others of their layer
+  /// tell; in a batch without energies at all, only KLs are new.
+  void close_batch(const std::vector<std::size_t>& measured_in_sequences) {
+    std::size_t first = 0;
+    for (const std::size_t count : measured_in_sequences) {
+      if (count == 0) continue;
+      const std::vector<double> weights = position_weights(energies_, kls_, first, count), even(count, 1.0);
+      const auto energies = noisy_means(energies_, weights, first), kls = noisy_means(kls_, even, first);
+      if (!energies.empty()) take_energies(energies, count);
+      for (const auto& [c, of] : kls_) {  // those that are 0 or infinite have no noise
+        const auto kl = kls.find(c), energy = energies.find(c);
+        const noisy_mean mean =
+            kl == kls.end() ? noisy_mean{sum_of(of, first, count) / static_cast<double>(count)} : kl->second;
+        all_[c].kls.push_back({mean, energy == energies.end() ? 0 : energy->second.value, sequences_, count});
+      }
+      for (const auto& [c, of] : energies_) {
+        all_[c].plain_energy += sum_of(of, first, count);
+        all_[c].positions += count;
+      }
+      first += count;
+      ++sequences_;
+    }
+    energies_.clear();
+    kls_.clear();
+  }
+
+  /// Of a candidate's measurements until now: the mean KL.
+  [[nodiscard]] double mean_kl(std::size_t candidate) const {
+    double sum = 0, weight = 0;
+    for (const observed& each : all_[candidate].kls) {
+      sum += each.kl.value * static_cast<double>(each.positions);
+      weight += static_cast<double>(each.positions);
+    }
+    return sum / weight;
+  }
+
+  /// The one of the current batch with energies and the highest finite KL, and that KL, summed over its positions; 0 without any.
+  [[nodiscard]] std::pair<std::size_t, double> worst_measured() const {
+    std::pair<std::size_t, double> worst{0, 0};
+    for (const auto& [c, of] : kls_) {
+      const double sum = sum_of(of, 0, of.size());
+      if (energies_.contains(c) && is_finite(sum) && sum > worst.second) worst = {c, sum};
+    }
     return worst;
   }
-  /// Its KL, summed over positions, with half and with twice the energy.
-  void set_curvature(double half, double twice) {
-    curved_.half = half / curved_.whole;
-    curved_.twice = twice / curved_.whole;
-  }
 
-  /// Fills in the predictions. Throws argument_error where there is nothing to learn the gains from.
-  void predict(scores& found) {
-    const double floor = found.noise.empty() ? 0 : 3 * mean_of(found.noise.front().by_sequence);
-    std::vector<std::size_t> measured;
-    std::vector<double> log_gains;
-    std::size_t drowned = 0;
+  /// Draws of all log KLs together, [draw][candidate], over a text of so many positions. Where nothing is drawn, what was
+  /// measured stands: candidates that change nothing, and infinite ones. `floor`: KLs up to there teach nothing.
+  /// Throws argument_error where there is nothing to learn gains from.
+  [[nodiscard]] std::vector<std::vector<double>> draw(std::size_t count, double floor, double positions_in_all) {
+    std::vector<gain_observation> seen;
+    drowned_ = 0;
+    ties_.assign(all_.size(), 0);
+    double per_position = 0;  // of the variance of a log KL
+    bool to_predict = false;
     for (std::size_t c = 0; c < all_.size(); ++c) {
-      entry& each = all_[c];
-      layer_score& score = found.candidates[c];
-      if (!each.is_local || each.energy.weight == 0) continue;
-      score.local_energy = each.energy.value / each.energy.weight;
-      if (each.kl.empty() || score.local_energy == 0) continue;
-      const double kl = mean_of(each.kl);
-      if (!(kl > floor) || detail::is_infinite(kl)) {
-        ++drowned;
-        continue;
+      to_predict = to_predict || (is_modelled(c) && all_[c].kls.empty());
+      if (!is_modelled(c)) continue;
+      bool taught = all_[c].kls.empty();
+      for (const observed& each : all_[c].kls) {
+        if (!(each.kl.value > floor)) continue;
+        taught = true;
+        const double energy = each.energy > 0 ? each.energy : all_[c].energy();
+        seen.push_back({c, each.sequence, std::log(each.kl.value / energy), each.kl.variance});
+        per_position += each.kl.variance * static_cast<double>(each.positions);
       }
-      score.gain = kl / score.local_energy;
-      measured.push_back(c);
-      log_gains.push_back(std::log(score.gain));
+      drowned_ += taught ? 0 : 1;
     }
-    bool any_to_predict = false;
-    for (const layer_score& each : found.candidates) any_to_predict = any_to_predict || to_predict(found, each);
-    if (any_to_predict && measured.size() < 2)
-      throw argument_error{"of the candidates measured to learn gains from, " + std::to_string(drowned) +
-                           " drown in rounding or are infinite and " + std::to_string(measured.size()) +
+    if (to_predict && seen.size() < 2)
+      throw argument_error{"of the candidates measured to learn gains from, " + std::to_string(drowned_) +
+                           " drown in rounding or are infinite and " + std::to_string(seen.size()) +
                            " are left, fewer than 2; use the method exact"};
-    spread_ = spread_between_sequences(measured);
-    fitted_ = measured.size() >= 2;
-    if (fitted_) model_.fit(measured, log_gains);
-    for (std::size_t c = 0; c < all_.size(); ++c)
-      if (to_predict(found, found.candidates[c])) predict_one(found.candidates[c], c, measured.size());
-    remark(found, drowned, floor);
-  }
-
-  /// What is believed of all candidates after predict(), to be refined by measuring some of them.
-  [[nodiscard]] refinement refine(const scores& found) const {
-    if (spread_.sequences == 0)
-      throw argument_error{"the method refine needs options.local.batches with at least two sequences"};
-    constexpr std::size_t draws = 128;
+    std::vector<std::vector<double>> drawn(count);
     random_stream random{seed_, 1};
-    std::vector<belief> beliefs(all_.size());
-    for (std::size_t c = 0; c < all_.size(); ++c) {
-      const bool predicted = found.candidates[c].source == score_source::local;
-      const double of_model = predicted ? model_.deviation(c) : 0;
-      beliefs[c] = {std::log(found.candidates[c].metrics.front().mean), of_model * of_model + spread_.own_of_mean(), {}};
+    if (seen.empty()) {
+      for (std::vector<double>& each : drawn) each = log_kls(gain_draw{std::vector<double>(all_.size(), 0), 2}, 0, random);
+      return drawn;
     }
-    for (std::size_t d = 0; d < draws; ++d) {
-      const std::vector<double> gains = fitted_ ? model_.draw(random) : std::vector<double>(all_.size(), 0);
-      for (std::size_t c = 0; c < all_.size(); ++c) {
-        const layer_score& each = found.candidates[c];
-        const double log_kl = each.source == score_source::local ? std::log(each.local_energy) + gains[c] : beliefs[c].log_mean;
-        beliefs[c].draws.push_back(log_kl + std::sqrt(spread_.own_of_mean()) * random.normal());
-      }
+    per_position /= static_cast<double>(seen.size());
+    gain_model model{items_, seen, seed_};
+    double noise_factor = 0;
+    for (std::vector<double>& each : drawn) {
+      const gain_draw gains = model.draw();
+      noise_factor += gains.noise_factor / static_cast<double>(count);
+      each = log_kls(gains, per_position / positions_in_all, random);
     }
-    return {std::move(beliefs), spread_.own, seed_};
+    for (std::size_t c = 0; c < all_.size(); ++c)
+      ties_[c] = std::sqrt(2 * noise_factor * all_[c].variance_per_position(per_position) / positions_in_all);
+    return drawn;
   }
 
-  /// Puts what was measured while refining together with what was known before.
-  void join(scores& found, const refinement& refined) const {
-    const double common = std::sqrt(std::max(spread_.all * spread_.all - spread_.own_of_mean(), 0.));
-    for (std::size_t c = 0; c < all_.size(); ++c) {
-      layer_score& each = found.candidates[c];
-      metric_score& kl = each.metrics.front();
-      const belief& known = refined.of(c);
-      if (each.source == score_source::local || each.result != outcome::measured || detail::is_infinite(known.log_mean))
-        continue;
-      kl.mean = std::exp(known.log_mean);
-      if (each.local_energy > 0) each.gain = kl.mean / each.local_energy;
-      set_interval(kl, student_t_quantile(0.025, unbounded) * std::sqrt(known.variance), common);
-    }
+  /// How near to another log KL that of each candidate can be for a scan of the whole text not to tell them apart: the
+  /// standard error of a difference of two such, as of the last draw.
+  [[nodiscard]] const std::vector<double>& ties() const noexcept { return ties_; }
+  /// How many measured candidates taught nothing, at the last draw.
+  [[nodiscard]] std::size_t drowned() const noexcept { return drowned_; }
+  /// Whether what is believed of a candidate comes from the gain model.
+  [[nodiscard]] bool is_modelled(std::size_t c) const {
+    if (!all_[c].is_local || !(all_[c].energy() > 0)) return false;
+    return all_[c].kls.empty() || is_finite(mean_kl(c));
   }
+  /// Mean of |change|^2 / |residual|^2 over the positions where it was looked at; NaN where it never was.
+  [[nodiscard]] double plain_energy(std::size_t c) const {
+    return all_[c].plain_energy / static_cast<double>(all_[c].positions);
+  }
+  [[nodiscard]] std::size_t positions(std::size_t c) const { return all_[c].positions; }
 
  private:
+  struct observed {
+    noisy_mean kl;
+    double energy = 0;  // on the same sequence; 0: not looked at there
+    std::size_t sequence = 0;
+    std::size_t positions = 0;
+  };
   struct entry {
     bool is_local = false;
-    bool is_calibration = false;
-    contribution energy{0, 0};
-    std::vector<contribution> kl;  // by sequence
-  };
-  struct curvature {
-    std::size_t candidate = 0;
-    double whole = 0, half = 0, twice = 0;
-  };
-  struct spread {
-    double all = metric_score::unknown;  // relative standard error of a mean over the sequences
-    sequence_spread own;                 // without what all candidates have in common
-    double sequences = 0;
+    double plain_energy = 0;
+    std::size_t positions = 0;
+    double weighted = 0, weight = 0,
+           variance = 0;  // of energies: sums over sequences of means and of variances, each times positions
+    std::vector<observed> kls = {};
 
-    [[nodiscard]] double own_of_mean() const { return sequences > 0 ? own.variance() / sequences : 0; }
-  };
-
-  [[nodiscard]] static double total(const std::vector<contribution>& sums) {
-    double value = 0;
-    for (const contribution& each : sums) value += each.value;
-    return value;
-  }
-
-  [[nodiscard]] bool to_predict(const scores& found, const layer_score& each) const {
-    const auto c = static_cast<std::size_t>(&each - found.candidates.data());
-    return all_[c].is_local && all_[c].kl.empty() && each.result == outcome::not_measured;
-  }
-
-  [[nodiscard]] spread spread_between_sequences(const std::vector<std::size_t>& measured) const {
-    if (measured.size() < 2 || all_[measured.front()].kl.size() < 2) return {};
-    spread found;
-    std::vector<std::vector<contribution>> sums;
-    double squares = 0;
-    for (const std::size_t c : measured) {
-      sums.push_back(all_[c].kl);
-      for (const double move : influences(sums.back())) squares += std::pow(move / mean_of(sums.back()), 2);
+    /// Of a log KL; `usual` where it was not measured.
+    [[nodiscard]] double variance_per_position(double usual) const noexcept {
+      double sum = 0;
+      for (const observed& each : kls) sum += each.kl.variance * static_cast<double>(each.positions);
+      return kls.empty() ? usual : sum / static_cast<double>(kls.size());
     }
-    found.own.add(sums);
-    found.sequences = static_cast<double>(sums.front().size());
-    found.all = std::sqrt(squares / static_cast<double>(measured.size()) / (found.sequences - 1) / found.sequences);
-    return found;
+    [[nodiscard]] double energy() const noexcept { return weight > 0 ? weighted / weight : 0; }
+    [[nodiscard]] double energy_variance() const noexcept { return weight > 0 ? variance / (weight * weight) : 0; }
+  };
+
+  [[nodiscard]] static double sum_of(const std::vector<double>& values, std::size_t first, std::size_t count) {
+    const auto begin = values.begin() + static_cast<std::ptrdiff_t>(first);
+    return std::accumulate(begin, begin + static_cast<std::ptrdiff_t>(count), 0.0);
   }
 
-  void predict_one(layer_score& score, std::size_t c, std::size_t calibrations) const {
-    metric_score& kl = score.metrics.front();
-    score.positions = static_cast<std::size_t>(all_[c].energy.weight);
-    if (score.local_energy == 0) {
-      score.result = outcome::output_unchanged;
-      kl.mean = kl.low = kl.high = 0;
-      return;
+  void take_energies(const std::map<std::size_t, noisy_mean>& energies, std::size_t count) {
+    const auto positions = static_cast<double>(count);
+    const auto take = [&](entry& of, double value, double variance) {
+      of.weighted += value * positions;
+      of.weight += positions;
+      of.variance += variance * positions * positions;
+    };
+    std::map<std::size_t, std::pair<double, double>> of_layers;  // by how much a layer's energies grow, and their variance
+    for (const auto& [c, mean] : energies)
+      if (all_[c].energy() > 0) of_layers[items_[c].layer] = {mean.value / all_[c].energy(), mean.variance};
+    std::vector<std::size_t> others;
+    for (std::size_t c = 0; c < all_.size(); ++c)
+      if (!energies.contains(c) && all_[c].energy() > 0 && of_layers.contains(items_[c].layer)) others.push_back(c);
+    for (const std::size_t c : others) {
+      const auto& [ratio, variance] = of_layers.at(items_[c].layer);
+      take(all_[c], ratio * all_[c].energy(), variance);
     }
-    score.result = outcome::measured;
-    score.source = score_source::local;
-    score.gain = std::exp(model_.mean(c));
-    kl.mean = score.local_energy * score.gain;
-    if (detail::is_nan(spread_.all)) return;
-    set_interval(kl, student_t_quantile(0.025, static_cast<double>(calibrations) - 1) * model_.deviation(c), spread_.all);
+    for (const auto& [c, mean] : energies) take(all_[c], mean.value, mean.variance);
   }
 
-  // From the half width, in logarithms, that is not the sequences' doing, and the relative standard error that is.
-  void set_interval(metric_score& kl, double half_width, double of_sequences) const {
-    const double sampled = student_t_quantile(0.025, spread_.sequences - 1) * of_sequences;
-    const double both = std::sqrt(half_width * half_width + sampled * sampled);
-    kl.low = kl.mean * std::exp(-both);
-    kl.high = kl.mean * std::exp(both);
+  /// One draw: gains times energies, with what sampling leaves open of energies and of the text's own KL.
+  [[nodiscard]] std::vector<double> log_kls(const gain_draw& gains, double variance_of_text, random_stream& random) const {
+    constexpr double of_sequence = 0.2 * 0.2;
+    std::vector<double> logs;
+    logs.reserve(all_.size());
+    for (std::size_t c = 0; c < all_.size(); ++c) {
+      const entry& each = all_[c];
+      double at = std::log(0.0), variance = 0;
+      if (is_modelled(c)) {
+        at = std::log(each.energy()) + gains.log_gains[c];
+        variance = gains.noise_factor * (each.energy_variance() + variance_of_text);
+      } else if (!each.kls.empty()) {
+        at = std::log(mean_kl(c));
+        const auto n = static_cast<double>(each.kls.size());
+        for (const observed& seen : each.kls) variance += (gains.noise_factor * seen.kl.variance + of_sequence) / (n * n);
+      }
+      logs.push_back(at + std::sqrt(variance) * random.normal());
+    }
+    return logs;
   }
-
-  void remark(scores& found, std::size_t drowned, double floor) const {
-    const auto name_of = [&found](std::size_t c) { return found.candidates[c].layer + " as " + found.candidates[c].scheme; };
-    if (curved_.whole > 0 && (std::abs(curved_.half / 0.5 - 1) > tolerated || std::abs(curved_.twice / 2 - 1) > tolerated))
-      found.remarks.push_back(
-          "damage is not quadratic in the perturbation: with half and twice its energy " + name_of(curved_.candidate) +
-          " loses " + std::to_string(curved_.half) + " and " + std::to_string(curved_.twice) +
-          " times its KL, not 0.5 and 2; predictions for such schemes are rough, use the method refine or exact");
-    if (drowned > 0)
-      found.remarks.push_back(std::to_string(drowned) +
-                              " of the measured candidates drown in rounding or are infinite and teach no gain");
-    std::size_t quiet = 0;
-    for (const layer_score& each : found.candidates)
-      quiet += each.source == score_source::local && each.metrics.front().mean < floor ? 1 : 0;
-    if (quiet > 0)
-      found.remarks.push_back(std::to_string(quiet) +
-                              " predicted scores are below three times what rounding does, and mean nothing");
-  }
-
-  static constexpr double tolerated = 0.15;  // there the damage grows no faster than the 1.6th power of the change
 
   std::vector<entry> all_;
+  std::vector<double> ties_;
   std::vector<gain_item> items_;
   std::map<std::string, std::size_t> kinds_;
-  gain_model model_{{}};
-  spread spread_;
-  curvature curved_;
-  bool fitted_ = false;
+  std::vector<std::size_t> calibrations_;
+  std::map<std::size_t, std::size_t> of_layers_;
+  std::size_t batches_ = 1, sequences_ = 0, drowned_ = 0;
   std::uint64_t seed_ = 0;
+  values_by_candidate energies_, kls_;  // of the current batch
 };
 
 }  // namespace klens::detail

@@ -21,7 +21,7 @@ inline void expect_local_options(std::size_t stages, const std::vector<any_metri
   if (options.from != direction::from_reference) refuse("start from the untouched model; use the method exact");
   if (options.checkpoint || options.resume) refuse("keep no checkpoints; use the method exact");
   if (options.local.batches == 0) refuse("need options.local.batches of at least 1");
-  if (options.local.calibrations < 2) refuse("need options.local.calibrations of at least 2");
+  if (options.local.calibrations == 1) refuse("need options.local.calibrations of at least 2, or 0 for klens' own choice");
   if (options.method == scan_method::refine && !options.stop.has_doubts())
     refuse("differ in this: refine needs options.stop to say what is to be settled, with top, split or order");
 }

@@ -44,34 +44,6 @@ inline void run_on(driver& forward, any_state& at, std::size_t stage) {
   return forward.share_from(stage) - head;
 }
 
-/// Sum over the measured positions of |change|^2 / |residual|^2, and how many they are. Positions without a residual have none.
-[[nodiscard]] inline contribution relative_energy(const const_matrix_ref<float>& changed, const matrix<float>& untouched,
-                                                  const batch_reference& reference) {
-  if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
-    throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
-                      shape_text(changed.rows(), changed.cols())};
-  if (static_cast<std::size_t>(untouched.rows()) != reference.sequences * reference.length)
-    throw shape_error{"the forward's residual(state) is " + shape_text(untouched.rows(), untouched.cols()) +
-                      " for a batch of " + std::to_string(reference.sequences * reference.length) +
-                      " positions; it must have one row for each"};
-  contribution sum{0, 0};
-  for (const std::size_t position : reference.rows) {
-    const auto r = static_cast<Eigen::Index>(position);
-    const std::span<const float> before = row(untouched, r), after = row(changed, r);
-    double size = 0, moved = 0;
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      const double value = before[i], change = after[i] - value;
-      size += value * value;
-      moved += change * change;
-    }
-    if (size == 0) continue;
-    sum.value += moved / size;
-    sum.weight += 1;
-  }
-  if (!detail::is_finite(sum.value)) throw numeric_error{"the residual stream after its stage is not finite"};
-  return sum;
-}
-
 /// What rounding alone does: the untouched model once more on the first batch, its embeddings changed in their last bits.
 [[nodiscard]] inline batch_damage damage_of_rounding(driver& forward, const batch_reference& reference,
                                                      std::span<const any_metric> metrics, const rank_options& options) {

@@ -99,8 +99,9 @@ inline void expect_contribution(const any_metric& metric, const contribution& gi
 /// Compares a batch with its reference, chunk by chunk.
 class batch_comparison {
  public:
-  batch_comparison(const batch_reference& reference, std::span<const any_metric> metrics)
-      : reference_{reference}, metrics_{metrics}, by_chunk_(reference.chunks.size()) {
+  /// `by_position`, unless empty, takes the first metric's value at each measured position.
+  batch_comparison(const batch_reference& reference, std::span<const any_metric> metrics, std::span<double> by_position = {})
+      : reference_{reference}, metrics_{metrics}, by_position_{by_position}, by_chunk_(reference.chunks.size()) {
     for (const any_metric& each : metrics) needs_ = needs_ | each.needs;
   }
 
@@ -120,6 +121,7 @@ class batch_comparison {
           const contribution measured = metrics_[m](here);
           expect_contribution(metrics_[m], measured);
           sums[m].add(metrics_[m], measured, reference_.rows[at]);
+          if (m == 0 && !by_position_.empty()) by_position_[at] = measured.value;
         }
       } catch (const numeric_error& caught) {
         throw numeric_error{reference_.place(at) + ": " + caught.what()};
@@ -142,14 +144,16 @@ class batch_comparison {
  private:
   const batch_reference& reference_;
   std::span<const any_metric> metrics_;
+  std::span<double> by_position_;
   row_sums needs_ = row_sums::none;
   std::vector<batch_damage> by_chunk_;
 };
 
 /// Compares the logits of a state with the reference.
 [[nodiscard]] inline batch_damage compare_batch(driver& forward, const any_state& state, const batch_reference& reference,
-                                                std::span<const any_metric> metrics, std::size_t threads) {
-  batch_comparison comparison{reference, metrics};
+                                                std::span<const any_metric> metrics, std::size_t threads,
+                                                std::span<double> by_position = {}) {
+  batch_comparison comparison{reference, metrics, by_position};
   const auto rows_of = [&](std::size_t c) {
     return std::span(reference.rows).subspan(reference.chunks[c].first, reference.chunks[c].count);
   };
