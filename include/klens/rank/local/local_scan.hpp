@@ -242,12 +242,12 @@ class local_scan {
       run_stage(at, stage, on);
       guard.restore();
     }
-    const auto times_at = [&](float energy) {
+    const auto times_at = [&, all = whole](float energy) {  // clang 14 captures no structured binding
       any_state probed = at;
       scale_change(forward_.residual(probed), on.exits.at(stage), energy);
       std::vector<double> kls(on.reference.rows.size());
       (void)damage_from(probed, stage + 1, on, kls);
-      return std::accumulate(kls.begin(), kls.end(), 0.0) / whole;
+      return std::accumulate(kls.begin(), kls.end(), 0.0) / all;
     };
     const double half = times_at(0.5f), twice = times_at(2.0f);
     curvature_ = remark_on_curvature(perturbed.name + " as " + schemes_[book_.scheme_of(probe)].name(), half, twice);
