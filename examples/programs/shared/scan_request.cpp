@@ -77,10 +77,11 @@ klens::scan_method method_of(const rank_arguments& arguments) {
 }
 
 // How many of the windows the methods local and refine look at first: those with a sixteenth (refine: a thirty-second) of the
-// positions that count, and with as many as two windows without padding have.
+// positions that count, and with as many as two windows have on average, whatever the padding.
 std::size_t windows_for(klens::scan_method method, const token_set& windows) {
   const std::size_t share = method == klens::scan_method::local ? 16 : 32, least = 2;
-  const std::size_t wanted = std::max(windows.positions() / share, least * windows.length);
+  const std::size_t positions = windows.positions();
+  const std::size_t wanted = std::max(positions / share, least * positions / std::max<std::size_t>(windows.sequences, 1));
   std::size_t seen = 0, count = 0;
   for (; count < windows.sequences && seen < wanted; ++count)
     for (std::size_t at = count * windows.length; at < (count + 1) * windows.length; ++at) seen += windows.counts(at) ? 1 : 0;
