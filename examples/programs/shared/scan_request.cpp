@@ -76,10 +76,10 @@ klens::scan_method method_of(const rank_arguments& arguments) {
   return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
 }
 
-// How many of the windows the methods local and refine look at first: those with a sixteenth (refine: a thirty-second) of the
-// positions that count, and with as many as two windows have on average, whatever the padding.
-std::size_t windows_for(klens::scan_method method, const token_set& windows) {
-  const std::size_t share = method == klens::scan_method::local ? 16 : 32, least = 2;
+// How many of the windows the methods local and refine look at first: those with a sixteenth of the positions that count, and with
+// as many as two windows have on average, whatever the padding.
+std::size_t windows_for_local(const token_set& windows) {
+  constexpr std::size_t share = 16, least = 2;
   const std::size_t positions = windows.positions();
   const std::size_t wanted = std::max(positions / share, least * positions / std::max<std::size_t>(windows.sequences, 1));
   std::size_t seen = 0, count = 0;
@@ -127,11 +127,8 @@ std::size_t scan_request::sequences_per_batch() const {
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
-  constexpr std::size_t for_local = 128,
-                        for_refine = 64;  // the former sees more context, the latter is spent in smaller portions
-  const klens::scan_method method = method_of(arguments_);
-  if (method == klens::scan_method::exact) return all;
-  return in_windows(all, method == klens::scan_method::local ? for_local : for_refine, arguments_.seed);
+  constexpr std::size_t least_context = 128;  // windows of 64 tokens miss what longer contexts do, and intervals do not know it
+  return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, least_context, arguments_.seed);
 }
 
 std::vector<klens::layer> scan_request::chosen(const std::vector<klens::layer>& all) const {
@@ -167,7 +164,7 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
   options.rank_by = arguments_.sort;
   options.noise_floor = at.noise_floor;
   options.method = method;
-  options.local.batches = (windows_for(method, part) + per_batch - 1) / per_batch;
+  options.local.batches = (windows_for_local(part) + per_batch - 1) / per_batch;
   options.progress = [&](const klens::scan_progress& progress) { return show_progress(line, at.phase, progress); };
   interrupt_catcher catcher;
   if (arguments_.from == "quantized") {

@@ -148,12 +148,12 @@ class local_scores {
       each = log_kls(gains, per_position / positions_in_all, random);
     }
     for (std::size_t c = 0; c < all_.size(); ++c)
-      ties_[c] = std::sqrt(2 * noise_factor * all_[c].variance_per_position(per_position) / positions_in_all);
+      ties_[c] = 2 * std::sqrt(noise_factor * all_[c].variance_per_position(per_position) / positions_in_all);
     return drawn;
   }
 
-  /// How near to another log KL that of each candidate can be for a scan of the whole text not to tell them apart: the
-  /// standard error of a difference of two such, as of the last draw.
+  /// How near to another log KL that of each candidate can be for a scan of the whole text not to tell them apart: two of
+  /// its standard errors, as of the last draw.
   [[nodiscard]] const std::vector<double>& ties() const noexcept { return ties_; }
   /// How many measured candidates taught nothing, at the last draw.
   [[nodiscard]] std::size_t drowned() const noexcept { return drowned_; }
