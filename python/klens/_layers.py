@@ -99,6 +99,11 @@ def layer_of(weight: Weight) -> Any:
     return layer
 
 
+def layers_of_model(model: Any) -> list[Any]:
+    """The core's views of all weights of a module."""
+    return [layer_of(each) for each in weights_of(model)]
+
+
 def layers_of_arrays(arrays: Mapping[str, Any]) -> list[Any]:
     """Views of NumPy arrays [out, in]. Raises ValueError for those that cannot be written."""
     layers = []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from klens import _core
-from klens._layers import chosen, layers_of_arrays
+from klens._layers import chosen, layers_of_arrays, layers_of_model
 from klens._scores import Scores
 
 log = logging.getLogger("klens")
@@ -121,10 +121,8 @@ def rank_layers(
 
 
 def _again(owner: Any) -> list[Any]:
-    from klens._layers import layer_of, weights_of
-
     model = owner()
-    return [] if model is None else [layer_of(each) for each in weights_of(model)]
+    return [] if model is None else layers_of_model(model)
 
 
 def _rank_arrays(

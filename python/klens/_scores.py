@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from klens import _core
+from klens._layers import layers_of_model
 from klens._patterns import expression, group_expression, listed
 from klens._plan import Plan
 
@@ -157,12 +158,7 @@ class Scores:
         request.exclude = [expression(each) for each in listed(exclude)]
         request.assume_harmless = [expression(each) for each in listed(assume_harmless)]
         request.pins = [(expression(pattern), scheme) for pattern, scheme in (pins or {}).items()]
-        if model is not None:
-            from klens._layers import layer_of, weights_of
-
-            layers = [layer_of(each) for each in weights_of(model)]
-        else:
-            layers = self._layers()
+        layers = self._layers() if model is None else layers_of_model(model)
         scored = {each["layer"] for each in self.candidates}
         layers = [each for each in layers if each.name in scored]
         shapes = {each["layer"]: each["shape"] for each in self.candidates}

@@ -89,8 +89,9 @@ def find_blocks(model: Any, name: str | None) -> tuple[str, list[Any]]:
 class StagedModel:
     """The module, as klens._core.rank asks for it. Stage 0 is all before the first block."""
 
-    def __init__(self, model: Any, run: Callable[[int], Any], blocks: list[Any]) -> None:
-        self._model, self._run, self._blocks = model, run, blocks
+    def __init__(self, model: Any, run: Callable[[int], Any], name: str, blocks: list[Any]) -> None:
+        self._model, self._run, self._name, self._blocks = model, run, name, blocks
+        self._used: dict[str, set[bool]] = {}  # modules outside the blocks: whether they run after the last one
         self._tuples: list[tuple[Any, ...] | None] = [None] * len(blocks)
         self.finish: Callable[[int, Any], Any] = lambda _, output: as_logits(output)
         self.stages = len(blocks) + 1
@@ -138,6 +139,14 @@ class StagedModel:
 
         for index in range(len(self._blocks)):
             watch(index)
+        for name, module in self._model.named_modules():
+            if next(module.parameters(recurse=False), None) is None or self._block_of(name) is not None:
+                continue
+
+            def note(*_: Any, name: str = name) -> None:
+                self._used.setdefault(name, set()).add(len(order) == len(self._blocks))
+
+            hooks.append(module.register_forward_hook(note))
         try:
             logits = self._run(batch)
         finally:
@@ -146,6 +155,22 @@ class StagedModel:
         if order != list(range(len(self._blocks))):
             raise _CannotStage("the blocks do not run one after the other")
         return logits
+
+    def _block_of(self, module: str) -> int | None:
+        """Which block holds a module of that name."""
+        prefix = self._name + "."
+        return int(module[len(prefix) :].split(".")[0]) if module.startswith(prefix) else None
+
+    def stages_of(self, weight: Any) -> tuple[int, int]:
+        """The first and the last stage that uses a weight. What learn() has not seen at work counts as used from the start."""
+        stages: set[int] = set()
+        for module in weight.modules:
+            block = self._block_of(module)
+            if block is not None:
+                stages.add(block + 1)
+            else:
+                stages |= {self.stages if late else 0 for late in self._used.get(module, {False})}
+        return min(stages), max(stages)
 
     def begin(self, batch: int) -> _State:
         return _State(batch, None, ())
@@ -276,37 +301,6 @@ def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int) -> tu
     return batches, ids, counted
 
 
-def _stage_of(model: Any, staged: StagedModel, blocks_name: str, run: Callable[[], Any]) -> Callable[[Any], tuple[int, int]]:
-    """Says of a weight which stages use it first and last. What is not seen at work counts as used from the start."""
-    after_last = [False]
-    used: dict[str, set[bool]] = {}
-    hooks = [staged._blocks[-1].register_forward_hook(lambda *_: after_last.__setitem__(0, True))]
-    for name, module in model.named_modules():
-        if next(module.parameters(recurse=False), None) is None or (name + ".").startswith(blocks_name + "."):
-            continue
-
-        def note(*_: Any, name: str = name) -> None:
-            used.setdefault(name, set()).add(after_last[0])
-
-        hooks.append(module.register_forward_hook(note))
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    def stage_of(weight: Any) -> tuple[int, int]:
-        stages: set[int] = set()
-        for module in weight.modules:
-            if module.startswith(blocks_name + "."):
-                stages.add(int(module[len(blocks_name) + 1 :].split(".")[0]) + 1)
-            else:
-                stages |= {staged.stages if late else 0 for late in used.get(module, {False})}
-        return min(stages), max(stages)
-
-    return stage_of
-
-
 @contextlib.contextmanager
 def prepare(
     model: Any,
@@ -362,11 +356,10 @@ def _staged_or_whole(model: Any, run: Callable[[int], Any], blocks: str | None, 
     try:
         if len(found) < 2:
             raise _CannotStage("no list of blocks was found (name it with blocks=)")
-        staged = StagedModel(model, run, found)
+        staged = StagedModel(model, run, name, found)
         _prove(model, staged, run)
-        stage_of = _stage_of(model, staged, name, lambda: run(0))
         for view, weight in zip(views, weights):
-            view.stage, view.last_stage = stage_of(weight)
+            view.stage, view.last_stage = staged.stages_of(weight)
         return Scan(staged, True, views, batches)
     except _CannotStage as reason:
         remark = f"{type(model).__name__} does not run in stages: {reason}. Every candidate costs a whole forward."

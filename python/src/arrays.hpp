@@ -96,4 +96,12 @@ template <class Scalar>
   return new_array<Scalar>{data, {rows, columns}, owner};
 }
 
+/// A NumPy array that holds a copy of a matrix.
+[[nodiscard]] inline new_array<float> copy_of(klens::const_matrix_ref<float> matrix) {
+  const new_array<float> copy =
+      make_array<float>(static_cast<std::size_t>(matrix.rows()), static_cast<std::size_t>(matrix.cols()));
+  Eigen::Map<klens::matrix<float>>{copy.data(), matrix.rows(), matrix.cols()} = matrix;
+  return copy;
+}
+
 }  // namespace python

@@ -133,10 +133,7 @@ class staged_forward {
   // Gives a stream that klens has seen back to Python.
   void settle(state& at) {
     if (!at.stream) return;
-    const new_array<float> copy =
-        make_array<float>(static_cast<std::size_t>(at.stream->rows()), static_cast<std::size_t>(at.stream->cols()));
-    Eigen::Map<klens::matrix<float>>{copy.data(), at.stream->rows(), at.stream->cols()} = *at.stream;
-    at.held = errors_->guard([&] { return nb::object(model_.attr("with_residual")(at.held, copy)); });
+    at.held = errors_->guard([&] { return nb::object(model_.attr("with_residual")(at.held, copy_of(*at.stream))); });
     at.stream.reset();
   }
 

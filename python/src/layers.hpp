@@ -48,12 +48,7 @@ struct held_layer {
                                std::to_string(into.cols()) + "]"};
     with_matrix(weights, [&](const auto& from) { into = from.template cast<float>(); });
   };
-  const auto store_from = [store](klens::const_matrix_ref<float> from) {
-    const new_array<float> copy =
-        make_array<float>(static_cast<std::size_t>(from.rows()), static_cast<std::size_t>(from.cols()));
-    Eigen::Map<klens::matrix<float>>{copy.data(), from.rows(), from.cols()} = from;
-    store(copy);
-  };
+  const auto store_from = [store](klens::const_matrix_ref<float> from) { store(copy_of(from)); };
   return {klens::layer{name, rows, columns, load_into, store_from}, nb::none()};
 }
 

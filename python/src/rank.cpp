@@ -142,14 +142,7 @@ void add_rank(nb::module_& module) {
       .def_static("called", &called_layer, nb::arg("name"), nb::arg("rows"), nb::arg("columns"), nb::arg("load"),
                   nb::arg("store"), "A layer that is loaded and stored by callables.")
       .def(
-          "load",
-          [](const held_layer& of) {
-            const klens::matrix<float> weights = of.layer.load();
-            const new_array<float> copy = make_array<float>(of.layer.rows(), of.layer.columns());
-            Eigen::Map<klens::matrix<float>>{copy.data(), weights.rows(), weights.cols()} = weights;
-            return copy;
-          },
-          "A copy of its weights as float32.")
+          "load", [](const held_layer& of) { return copy_of(of.layer.load()); }, "A copy of its weights as float32.")
       .def(
           "put_back",
           [](held_layer& of, const any_array& weights) {
