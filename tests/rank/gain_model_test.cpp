@@ -159,3 +159,15 @@ TEST_CASE("gain_model: the same draws for the same seed, others for another") {
   CHECK(gain_model{items, seen, 1}.draw().log_gains == gain_model{items, seen, 1}.draw().log_gains);
   CHECK(gain_model{items, seen, 1}.draw().log_gains != gain_model{items, seen, 2}.draw().log_gains);
 }
+
+TEST_CASE("gain_model: draws do not hang on the last bits of what was seen") {
+  const std::vector<gain_item> items = some_items();
+  klens::detail::random_stream random{6};
+  std::vector<gain_observation> seen = half_seen(items, 0.01, [&](std::size_t) { return 0.3 * random.normal(); });
+  const std::vector<double> before = gain_model{items, seen, 6}.draw().log_gains;
+  for (gain_observation& each : seen) {
+    each.log_gain += 1e-7 * random.normal();
+    each.variance *= 1 + 1e-7 * random.normal();
+  }
+  CHECK(gain_model{items, seen, 6}.draw().log_gains == before);
+}

@@ -43,7 +43,8 @@ struct gain_draw {
 /// Source     A. Gelman et al., Bayesian Data Analysis (2013), chapters 5, 11 and 15.
 class gain_model {
  public:
-  /// Learns from the observations, at least one; their variances are above 0.
+  /// Learns from the observations, at least one; their variances are above 0. A chain of draws leaves another's path where their
+  /// observations differ by a last bit, so both are rounded, far within their noise: to a 4096th of a nat, and by a 512th.
   gain_model(std::vector<gain_item> items, std::vector<gain_observation> seen, std::uint64_t seed)
       : items_{std::move(items)}, seen_{std::move(seen)}, random_{seed, 3} {
     std::size_t kinds = 0, layers = 0, schemes = 0, sequences = 0;
@@ -52,7 +53,11 @@ class gain_model {
       layers = std::max(layers, each.layer + 1);
       schemes = std::max(schemes, each.scheme + 1);
     }
-    for (const gain_observation& each : seen_) sequences = std::max(sequences, each.sequence + 1);
+    for (gain_observation& each : seen_) {
+      sequences = std::max(sequences, each.sequence + 1);
+      each.log_gain = std::round(4096 * each.log_gain) / 4096;
+      each.variance = std::exp(std::round(256 * std::log(each.variance)) / 256);
+    }
     // Standard deviations of log gains, one wide: what the priors of spreads allow.
     groups_ = {{effect_group::learned(schemes, 0.3), false},      {effect_group::learned(kinds, 0.3), false},
                {effect_group::learned(kinds, 0.2), true},         {effect_group::learned(layers, 0.5, true), false},
