@@ -6,7 +6,8 @@ sets=("${@:3}")
 fail() { printf '%s\n' "$*"; exit 1; }
 
 # What another translation unit could share with the library's own, which may be code for another processor: nothing but klens' own.
-shared=$(nm --extern-only --defined-only "$library" | awk 'NF == 3 && $2 != "U" { print $3 }' |
+# (scan.cpp is compiled for any processor.)
+shared=$(nm --extern-only --defined-only "$library" | awk '/:$/ { shares = /scan/ } NF == 3 && !shares { print $3 }' |
   grep -v -e '^_ZN5klens8compiled' -e '5klens[0-9]*on_' -e '^DW\.ref\.__gxx_personality_v0$' -e '^__clang_call_terminate$' || true)
 [[ -z $shared ]] || fail "klens::compiled leaves functions that others could share:"$'\n'"$(c++filt <<<"$shared")"
 
@@ -24,6 +25,14 @@ done
 cmp "$programs/chosen.txt" "$programs/compiled_$widest.txt" || fail "not $widest, the widest, was chosen"
 if [[ $widest != "${sets[0]}" ]]; then
   cmp -s "$programs/chosen.txt" "$programs/compiled_${sets[0]}.txt" && fail "$widest and ${sets[0]} give the same: which of them runs?"
+fi
+
+# A unit for any processor takes the scan out of the library, and finds the same bits.
+if [[ ${sets[0]} == sse2 ]]; then
+  for form in scan scan_headers; do KLENS_INSTRUCTION_SET=sse2 "$programs/compiled_$form" >"$programs/$form.txt"; done
+  cmp "$programs/scan.txt" "$programs/scan_headers.txt" || fail "the scan of klens::compiled and that of the headers differ"
+  grep -q " 0 32:" "$programs/scan.txt" || fail "the scan measured nothing: $(cat "$programs/scan.txt")"
+  nm --demangle "$programs/compiled_scan" | grep ' [Tt] .*::detail::run_scan(' >/dev/null || fail "the scan is not that of the library"
 fi
 
 # With -ffast-math what is not finite is still refused.

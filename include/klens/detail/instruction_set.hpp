@@ -4,6 +4,7 @@
 
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #define KLENS_MATH_ _fast_math
+#define KLENS_FAST_MATH_
 #if !defined(KLENS_COMPILED)
 #error "klens needs infinities and NaNs: compile without -ffast-math and -ffinite-math-only, or link klens::compiled"
 #endif
@@ -11,7 +12,7 @@
 #define KLENS_MATH_
 #endif
 
-// klens::compiled: loops over logits and weights come from a library. Its target sets this macro; users do not.
+// klens::compiled: loops over logits and weights, and the scan, come from a library. Its target sets this macro; users do not.
 #if defined(KLENS_COMPILED)
 #define KLENS_FORM_ _compiled
 #else
@@ -61,6 +62,15 @@
 #define KLENS_HALF_ _f16c
 #else
 #define KLENS_HALF_
+#endif
+
+// klens::compiled also has the scan, for units that ask for no more than any x86-64: its own are compiled so, and share their types.
+#if defined(KLENS_COMPILED) && defined(__x86_64__) && !defined(__SSE3__) && !defined(__FMA__) && !defined(__F16C__) && \
+    !defined(KLENS_FAST_MATH_) && !defined(_GLIBCXX_DEBUG)
+#define KLENS_COMPILED_SCAN
+#define KLENS_SCAN_INLINE
+#else
+#define KLENS_SCAN_INLINE inline
 #endif
 
 #define KLENS_JOIN_AS_NAMED_(a, b, c, d, e) a##b##c##d##e

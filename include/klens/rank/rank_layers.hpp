@@ -7,10 +7,9 @@
 #include <klens/metric/metric.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/lists.hpp>
-#include <klens/rank/local/rank_locally.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/driver_of.hpp>
-#include <klens/rank/scan/scan.hpp>
+#include <klens/rank/scan/run_scan.hpp>
 #include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
@@ -46,7 +45,7 @@ template <class Forward>
   if constexpr (any_forward<plain>) {
     detail::driver_of<plain> driver{forward};
     if (options.method == scan_method::exact)
-      return detail::scan{layers.all(), driver, schemes.all(), metrics.all(), options}.run();
+      return detail::run_scan(layers.all(), driver, schemes.all(), metrics.all(), options);
     if constexpr (residual_forward<plain>)  // and no other program pays for compiling the local methods
       return detail::rank_locally(layers.all(), driver, schemes.all(), metrics.all(), options);
     else

@@ -7,6 +7,7 @@
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/local/local_scan.hpp>
 #include <klens/rank/rank_options.hpp>
+#include <klens/rank/scan/run_scan.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
 #include <string>
@@ -26,9 +27,8 @@ inline void expect_local_options(std::size_t stages, const std::vector<any_metri
     refuse("differ in this: refine needs options.stop to say what is to be settled, with top, split or order");
 }
 
-/// rank_layers by local scores; with the method refine, what they leave open is measured.
-[[nodiscard]] inline scores rank_locally(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes,
-                                         const std::vector<any_metric>& metrics, const rank_options& options) {
+KLENS_SCAN_INLINE scores rank_locally(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes,
+                                      const std::vector<any_metric>& metrics, const rank_options& options) {
   expect_local_options(forward.stages(), metrics, options);
   scores found = local_scan{layers, forward, schemes, metrics, options}.run();
   // Candidates have seen different sequences, if any: comparing them sequence by sequence would mean nothing.

@@ -12,6 +12,7 @@
 #include <klens/rank/scan/compare_batch.hpp>
 #include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
+#include <klens/rank/scan/run_scan.hpp>
 #include <klens/rank/scan/scan_book.hpp>
 #include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
@@ -219,5 +220,10 @@ class scan {
   scan_book book_;
   std::vector<bool> wanted_;
 };
+
+KLENS_SCAN_INLINE scores run_scan(std::span<layer> layers, driver& forward, const std::vector<scheme>& schemes,
+                                  const std::vector<any_metric>& metrics, const rank_options& options) {
+  return scan{layers, forward, schemes, metrics, options}.run();
+}
 
 }  // namespace klens::detail
