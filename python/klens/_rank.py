@@ -46,7 +46,7 @@ def rank_layers(
     counted: Any = None,
     blocks: str | None = None,
     from_quantized: bool = False,
-    noise_floor: bool = False,
+    noise_floor: bool | None = None,
     positions: int = 0,
     seed: int = 1,
     local_batches: int | None = None,
@@ -64,13 +64,17 @@ def rank_layers(
     layers, exclude   patterns of layer names, `*` for any text
     metrics       kl, reverse_kl, js, mse, sqnr, delta_ce, top1
     method        exact: every candidate is measured; local: all are predicted for about one forward; refine: local, then what
-                  `stop` leaves in doubt is measured
+                  `stop` leaves in doubt is measured. Both take token ids in windows of 128 tokens or more, up to four out of a
+                  sequence, in an order drawn by `seed`, so that the few which they look at see much of the text
     stop          klens.top(10), klens.split(0.5), klens.order(0.95), klens.budget(20), or their text
     forward       for arrays: forward() or, with `batches`, forward(batch) -> logits [positions, vocabulary], float32
     forward_step  for modules: forward_step(model, batch) -> logits; called with each of `tokens`
     counted       which positions count, bool [n, length]
     blocks        the name of the module list that holds the model's blocks; found where it is not given
-    local_batches how many batches local and refine look at before they measure; 1 and 2 unless set
+    noise_floor   also measure what rounding alone does, for one forward over the first batch; None: for local and refine, which
+                  learn nothing from candidates that drown in it
+    local_batches how many batches local and refine look at before they measure; unless set those with a sixteenth of the tokens,
+                  and two sequences at least
     checkpoint    a file that is written after every batch; a scan goes on from it where it exists
     on_device     metrics are computed by PyTorch where the logits are; None: where that is not the CPU. No perplexity then
     progress      a bar on stderr; None: where that is a terminal
@@ -87,10 +91,9 @@ def rank_layers(
     request.rank_by = rank_by or ""
     request.confidence = confidence
     request.from_quantized = from_quantized
-    request.noise_floor = noise_floor
+    request.noise_floor = method != "exact" if noise_floor is None else noise_floor
     request.positions = positions
     request.seed = seed
-    request.local_batches = local_batches or (2 if method == "refine" else 1)
     request.threads = threads
 
     if model is None:
@@ -109,8 +112,9 @@ def rank_layers(
     from klens._torch import prepare
 
     with prepare(model, tokens, counted, forward_step, batch_size, blocks, layers, exclude, request.metrics, on_device,
-                 method != "exact") as scan:  # fmt: skip
+                 method != "exact", seed) as scan:  # fmt: skip
         request.batches = scan.batches
+        request.local_batches = local_batches or scan.local_batches
         request.sequence_length = scan.sequence_length
         request.tokens = scan.tokens
         request.counted = scan.counted

@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 import torch
 
+from klens import _core
 from klens._device_metrics import DeviceMetrics
 from klens._layers import chosen, layer_of, weights_of
 
@@ -248,6 +249,7 @@ class Scan:
     staged: bool
     layers: list[Any]
     batches: int
+    local_batches: int = 1
     sequence_length: int = 0
     tokens: list[int] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
@@ -255,8 +257,15 @@ class Scan:
     computed: bool = False  # the forward gives values of the metrics
 
 
-def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int) -> tuple[list[dict[str, Any]], Any, Any]:
-    """Batches of the module's keyword arguments; the ids [n, length] and which count."""
+def _in_windows(seed: int, ids: Any, *others: Any) -> Iterator[Any]:
+    """Ids [n, length] and what belongs to them (or None), in shorter sequences, as the methods local and refine take them."""
+    length, order = _core.windows(*ids.shape, seed)
+    for each in (ids, *others):
+        yield None if each is None else torch.stack([each[sequence, first : first + length] for sequence, first in order])
+
+
+def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int, windows: int | None) -> tuple[list[dict[str, Any]], Any, Any]:
+    """Batches of the module's keyword arguments; the ids [n, length] and which count. `windows`: a seed, for shorter sequences."""
     mask = None
     if isinstance(tokens, Mapping) or hasattr(tokens, "keys"):
         unknown = set(tokens.keys()) - {"input_ids", "attention_mask", "token_type_ids"}
@@ -286,6 +295,11 @@ def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int) -> tu
         counted = torch.as_tensor(numpy.asarray(counted)).bool()
     if counted is not None and tuple(counted.shape) != tuple(ids.shape):
         raise ValueError(f"counted has the shape {tuple(counted.shape)}, the tokens {tuple(ids.shape)}")
+    if windows is not None:
+        ids, mask, counted = _in_windows(windows, ids, mask, counted)
+        if counted is not None and bool(counted.any()):  # windows of padding alone tell nothing
+            some = counted.any(1)
+            ids, counted, mask = ids[some], counted[some], mask if mask is None else mask[some]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     accepted = inspect.signature(model.forward).parameters
     batches = []
@@ -313,9 +327,11 @@ def prepare(
     exclude: Any,
     metrics: Sequence[str],
     on_device: bool | None,
-    keep_all: bool,
+    few: bool,
+    seed: int,
 ) -> Iterator[Scan]:
-    """The module in evaluation mode and without gradients, for as long as the scan goes on."""
+    """The module in evaluation mode and without gradients, for as long as the scan goes on. `few`: for a method that looks at a
+    part of the batches, and may come back to one."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give at least 1")
     weights = {each.name: each for each in weights_of(model)}
@@ -328,7 +344,7 @@ def prepare(
             counted = torch.as_tensor(numpy.asarray(counted)).bool()
         run = lambda batch: forward_step(model, batches[batch])  # noqa: E731
     else:
-        batches, ids, counted = _token_batches(model, tokens, counted, batch_size)
+        batches, ids, counted = _token_batches(model, tokens, counted, batch_size, seed if few else None)
         run = lambda batch: model(**batches[batch]) if "" not in batches[batch] else model(batches[batch][""])  # noqa: E731
     if not batches:
         raise ValueError("tokens: there is no batch")
@@ -337,6 +353,9 @@ def prepare(
     try:
         with torch.inference_mode(False), torch.no_grad():
             scan = _staged_or_whole(model, run, blocks, views, [weights[name] for name in names], len(batches))
+            rows = torch.ones(len(batches), 1) if ids is None else torch.ones(ids.shape) if counted is None else counted
+            look_at = _core.windows_to_look_at(rows.sum(1).int().tolist())
+            scan.local_batches = look_at if ids is None else -(-look_at // batch_size)
             if ids is not None:
                 scan.sequence_length = ids.shape[1]
                 scan.tokens = ids.reshape(-1).tolist()
@@ -344,7 +363,7 @@ def prepare(
                 scan.counted = counted.reshape(-1).tolist()
             elsewhere = any(p.device.type != "cpu" for p in model.parameters())
             if elsewhere if on_device is None else on_device:
-                _compute_on_device(scan, run, metrics, ids, counted, batch_size, keep_all)
+                _compute_on_device(scan, run, metrics, ids, counted, batch_size, few)
             yield scan
     finally:
         for module in training:

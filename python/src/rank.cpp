@@ -1,5 +1,6 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -10,6 +11,7 @@
 #include <klens/io/checkpoint.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <optional>
+#include <shared/windows.hpp>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -188,6 +190,19 @@ void add_rank(nb::module_& module) {
       .def_rw("checkpoint", &request::checkpoint)
       .def_rw("identity", &request::identity)
       .def_rw("progress", &request::progress, nb::arg("value").none());
+  module.def(
+      "windows",
+      [](std::size_t sequences, std::size_t length, std::uint64_t seed) {
+        const auto cut = programs::window_order::of(sequences, length, programs::window_order::least_context, seed);
+        std::vector<std::pair<std::size_t, std::size_t>> order;
+        for (const programs::window& each : cut.order) order.emplace_back(each.sequence, each.first);
+        return std::make_tuple(cut.length, order);
+      },
+      nb::arg("sequences"), nb::arg("length"), nb::arg("seed"),
+      "How local and refine cut sequences: the length of a window, and where each begins: sequence, token.");
+  module.def(
+      "windows_to_look_at", [](const std::vector<std::size_t>& counted) { return programs::windows_to_look_at(counted); },
+      nb::arg("counted"), "How many windows local and refine look at first; `counted` has the positions that count in each.");
   module.def("rank", &rank, nb::arg("layers"), nb::arg("model"), nb::arg("staged"), nb::arg("request"),
              "Scores; the message of what ended the scan, or nothing; and the exception that is its cause, or None.");
 }

@@ -195,6 +195,25 @@ def test_padding_on_the_right_does_not_count():
         klens.rank_layers(model, {"input_ids": ids, "attention_mask": mask.flip(1)})
 
 
+def test_few_forwards_look_at_windows_of_the_text():
+    class Watched(Small):
+        seen = []
+
+        def forward(self, input_ids, attention_mask=None):
+            Watched.seen.append(input_ids)
+            return super().forward(input_ids)
+
+    model, ids = Watched(), tokens(n=3, length=600)
+    mask = torch.ones_like(ids)
+    mask[1, 250:] = 0  # of four windows of 150 the last two are padding alone
+    scores = klens.rank_layers(model, {"input_ids": ids, "attention_mask": mask}, schemes="int4-channel", method="local")
+    windows = {tuple(each[0].tolist()) for each in Watched.seen}
+    possible = {tuple(ids[s, first : first + 150].tolist()): int(mask[s, first : first + 150].sum())
+                for s in range(3) for first in range(0, 600, 150)}  # fmt: skip
+    assert windows <= possible.keys() and all(possible[each] > 0 for each in windows)
+    assert scores.positions == sum(possible[each] for each in windows) >= 2 * 1450 // 10
+
+
 def test_a_forward_step_and_training_mode():
     model, ids = Small(), tokens(n=3)
     model.train()
@@ -274,14 +293,48 @@ def test_a_plan_is_applied_to_the_module_and_knows_what_holds_its_weights():
     assert not torch.equal(model.head.weight, before["head.weight"])
 
 
-def test_the_embedded_hybrid_gets_the_scores_of_the_program():
+@pytest.fixture(scope="module")
+def hybrid():
+    """The embedded model, and its calibration tokens [16, 256]."""
     transformers = pytest.importorskip("transformers")
     load_file = pytest.importorskip("safetensors.torch").load_file
     model = transformers.AutoModelForCausalLM.from_pretrained(DATA / "wikitext-hybrid-4m", dtype=torch.float32)
-    ids = load_file(DATA / "wikitext2-calibration.safetensors")["input_ids"][: 2 * 256].reshape(2, 256)
-    truth = {(each["name"], each["scheme"]): each for each in json.loads(TRUTH.read_text())["layers"]}
-    scores = klens.rank_layers(model, ids, schemes="int4-channel-f32")
+    return model, load_file(DATA / "wikitext2-calibration.safetensors")["input_ids"][: 16 * 256].reshape(16, 256)
+
+
+def truth(sequences):
+    """By layer and scheme: the KL over the first sequences, in float64."""
+    known = json.loads(TRUTH.read_text())["layers"]
+    return {(each["name"], each["scheme"]): numpy.mean(each["kl_per_sequence"][:sequences]) for each in known}
+
+
+def test_the_embedded_hybrid_gets_the_scores_of_the_program(hybrid):
+    model, ids = hybrid
+    scores, known = klens.rank_layers(model, ids[:2], schemes="int4-channel-f32"), truth(2)
     assert scores.remarks == [] and len(scores) == 57
-    for each in scores.candidates:
-        known = numpy.mean(truth[each["layer"], "int4-channel-f32"]["kl_per_sequence"][:2])
-        assert each["metrics"]["kl"]["mean"] == pytest.approx(known, rel=3e-3)
+    ranked = [(each["metrics"]["kl"]["mean"], known[each["layer"], "int4-channel-f32"]) for each in scores.ranked()]
+    for found, true in ranked:
+        assert found == pytest.approx(true, rel=3e-3)
+    for (_, worse), (_, better) in zip(ranked, ranked[1:]):
+        assert worse > better * (1 - 6e-3)
+
+
+@pytest.mark.parametrize(("method", "stop", "forwards"), [("local", None, 4.62), ("refine", klens.order(0.95), 6.77)])
+def test_the_methods_of_few_forwards_are_those_of_the_program(hybrid, method, stop, forwards):
+    """Forwards as `klens rank --method local --sequences 4 --length 256` counts them; it stages mixers and MLPs by themselves,
+    which makes a stage half as long. Order and intervals are what tests/program/local_test.cpp asks of the program."""
+    model, ids = hybrid
+    scores = klens.rank_layers(model, ids[:4], schemes=["int4-channel-f32", "int8-channel-f32"], method=method, stop=stop)
+    known = truth(4)
+    assert scores.remarks == [] and len(scores) == 114
+    assert scores.forwards < 1.4 * forwards
+    for scheme in scores.schemes:
+        ranked = scores.ranked(scheme)
+        assert plain.kendall_tau(range(57, 0, -1), [known[each["layer"], scheme] for each in ranked]) > 0.9
+    held = [each["metrics"]["kl"]["low"] <= known[each["layer"], each["scheme"]] <= each["metrics"]["kl"]["high"]
+            for each in scores.candidates]  # fmt: skip
+    assert sum(held) > 0.9 * 114
+    heads = {each["scheme"]: each["metrics"]["kl"]["mean"] for each in scores.candidates if each["source"] == "exact"}
+    if method == "local":  # on the same two windows the program says
+        assert scores.positions == 256
+        assert heads == {"int4-channel-f32": pytest.approx(0.015502, rel=3e-3), "int8-channel-f32": pytest.approx(6.3251e-5, rel=3e-3)}

@@ -20,6 +20,7 @@
 #include "terminal.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
+#include "windows.hpp"
 
 namespace programs {
 namespace {
@@ -76,16 +77,11 @@ klens::scan_method method_of(const rank_arguments& arguments) {
   return arguments.method == "refine" ? klens::scan_method::refine : klens::scan_method::exact;
 }
 
-// How many of the windows the methods local and refine look at first: those with a sixteenth of the positions that count, and with
-// as many as two windows have on average, whatever the padding.
+// How many of the windows the methods local and refine look at first.
 std::size_t windows_for_local(const token_set& windows) {
-  constexpr std::size_t share = 16, least = 2;
-  const std::size_t positions = windows.positions();
-  const std::size_t wanted = std::max(positions / share, least * positions / std::max<std::size_t>(windows.sequences, 1));
-  std::size_t seen = 0, count = 0;
-  for (; count < windows.sequences && seen < wanted; ++count)
-    for (std::size_t at = count * windows.length; at < (count + 1) * windows.length; ++at) seen += windows.counts(at) ? 1 : 0;
-  return count;
+  std::vector<std::size_t> counted(windows.sequences, 0);
+  for (std::size_t at = 0; at < windows.tokens.size(); ++at) counted[at / windows.length] += windows.counts(at) ? 1 : 0;
+  return windows_to_look_at(counted);
 }
 
 // All that a checkpoint must agree with.
@@ -127,8 +123,8 @@ std::size_t scan_request::sequences_per_batch() const {
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
   const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
-  constexpr std::size_t least_context = 128;  // windows of 64 tokens miss what longer contexts do, and intervals do not know it
-  return method_of(arguments_) == klens::scan_method::exact ? all : in_windows(all, least_context, arguments_.seed);
+  if (method_of(arguments_) == klens::scan_method::exact) return all;
+  return in_windows(all, window_order::least_context, arguments_.seed);
 }
 
 std::vector<klens::layer> scan_request::chosen(const std::vector<klens::layer>& all) const {

@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <klens/random.hpp>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "fingerprint.hpp"
+#include "windows.hpp"
 
 namespace programs {
 
@@ -120,17 +119,12 @@ struct token_set {
   }
 };
 
-/// The same tokens in shorter sequences, up to four out of each and none below `least` tokens, in an order drawn by the seed: so
-/// that a few of them see much of the text. Tokens beyond a whole number of them are left out, and sequences of padding alone.
+/// The same tokens in windows. Those of padding alone are left out.
 [[nodiscard]] inline token_set in_windows(const token_set& whole, std::size_t least, std::uint64_t seed) {
-  const std::size_t from_each = std::clamp<std::size_t>(whole.length / least, 1, 4);
-  token_set windows{{}, 0, whole.length / from_each};
-  std::vector<std::size_t> order(whole.sequences * from_each);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  klens::random_stream{seed}.shuffle(order);
-  for (const std::size_t each : order)
-    windows.take_sequence(whole, each / from_each * whole.length + each % from_each * windows.length);
-  return windows;
+  const window_order cut = window_order::of(whole.sequences, whole.length, least, seed);
+  token_set made{{}, 0, cut.length};
+  for (const window& each : cut.order) made.take_sequence(whole, each.sequence * whole.length + each.first);
+  return made;
 }
 
 /// Where a run of `length` tokens (or all of the shorter set, where it has fewer) begins in the file of `second` that `first` holds
