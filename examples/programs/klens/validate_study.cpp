@@ -28,9 +28,9 @@ std::vector<study_candidate> paired_candidates(const klens::scores& calibrated, 
   std::vector<study_candidate> paired;
   for (const klens::layer_score& each : calibrated.candidates) {
     const klens::layer_score* other = held_out.find(each.layer, each.scheme);
-    if (!says_something(each) || other == nullptr || !says_something(*other)) {
+    if (!each.says_damage() || other == nullptr || !other->says_damage()) {
       left_out.push_back(each.layer + " as " + each.scheme + ": " +
-                         why_left_out(other == nullptr || !says_something(each) ? each : *other));
+                         why_left_out(other == nullptr || !each.says_damage() ? each : *other));
       continue;
     }
     const klens::metric_score& score = other->metrics[delta_ce];

@@ -52,6 +52,8 @@ CLI::App& add_rank_command(CLI::App& app, rank_arguments& rank, const char* mode
   command.add_option("--sort", rank.sort, "the metric to rank by")->capture_default_str();
   command.add_option("--layers", rank.layers, "only layers in whose names this regular expression is found");
   command.add_option("--output", rank.output, "write scores.json here");
+  command.add_option("--html", rank.html,
+                     "draw the ranking in a page here: a map of the model's blocks, and the layers worst first");
   command.add_option("--stop", rank.stop, "exhaustive, top:K, split:SHARE, order:TAU, budget:FORWARDS or budget:SECONDSs")
       ->capture_default_str();
   command.add_option("--confidence", rank.confidence, "that no place which --stop calls settled is wrong")

@@ -30,7 +30,7 @@ struct rank_arguments {
   std::string metrics = "kl,reverse_kl,js,mse,sqnr,delta_ce,top1";
   std::string sort = "kl";
   std::string layers = ".*";  ///< regular expression, searched for in the names
-  std::filesystem::path output;
+  std::filesystem::path output, html;
   std::string stop = "exhaustive";
   double confidence = 0.99;
   std::size_t positions = 0;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "fingerprint.hpp"
+#include "rank_page.hpp"
 #include "rank_report.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
@@ -100,6 +101,18 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const scan_sub
           {"from", arguments.from}};
 }
 
+// What the scores rest on, a line for each part of it.
+std::string measured_text(const scan_subject& subject, const klens::scores& scores, std::size_t metric) {
+  std::string lines = text("%zu layers, %zu candidates on %s (%zu positions)\n", subject.layers.size(),
+                           scores.candidates.size(), size_text(subject.tokens).c_str(), scores.positions);
+  if (const double nll = scores.reference.nll(); !std::isnan(nll))
+    lines += text("untouched model: %.5f nats/token, perplexity %.4f\n", nll, std::exp(nll));
+  if (!scores.noise.empty())
+    lines += text("noise floor: %.2g %s from rounding alone; scores no better than that mean nothing\n",
+                  scores.noise[metric].mean, scores.metrics[metric].unit.c_str());
+  return lines;
+}
+
 }  // namespace
 
 scan_request::scan_request(const rank_arguments& arguments)
@@ -110,8 +123,8 @@ scan_request::scan_request(const rank_arguments& arguments, std::vector<klens::s
       schemes_{std::move(schemes)},
       metrics_{chosen_metrics(arguments)},
       stop_{klens::any_stopping_rule::parse(arguments.stop)} {
-  if (!arguments.output.empty()) klens::atomic_file{arguments.output};  // an unwritable output is better known before the work
-  if (!arguments.checkpoint.empty()) klens::atomic_file{arguments.checkpoint};
+  for (const auto& each : {arguments.output, arguments.html, arguments.checkpoint})
+    if (!each.empty()) klens::atomic_file{each};  // one that cannot be written is better known before the work
 }
 
 std::size_t scan_request::sequences_per_batch() const {
@@ -209,20 +222,18 @@ klens::scores scan_request::run_both_ways(const measurement& measure, klens::ran
 }
 
 void scan_request::report(const scan_subject& subject, const klens::scores& scores) const {
-  std::printf("%s: %zu layers, %zu candidates on %s (%zu positions)\n", subject.title.c_str(), subject.layers.size(),
-              scores.candidates.size(), size_text(subject.tokens).c_str(), scores.positions);
-  if (const double nll = scores.reference.nll(); !std::isnan(nll))
-    std::printf("untouched model: %.5f nats/token, perplexity %.4f\n", nll, std::exp(nll));
-  for (std::size_t m = 0; m < scores.noise.size(); ++m)
-    if (scores.metrics[m].name == arguments_.sort)
-      std::printf("noise floor: %.2g %s from rounding alone; scores no better than that mean nothing\n", scores.noise[m].mean,
-                  scores.metrics[m].unit.c_str());
+  const std::string measured = measured_text(subject, scores, scores.index_of(arguments_.sort));
+  std::printf("%s: %s", subject.title.c_str(), measured.c_str());
   print_ranking(scores, arguments_.sort);
   std::printf("\n%.2f forwards over the tokens, %.1f s, %.0f MB at most\n", scores.cost.forwards, scores.cost.seconds,
               static_cast<double>(peak_bytes()) / 1e6);
   if (!arguments_.output.empty()) {
     write(subject, scores);
     std::printf("scores written to %s\n", arguments_.output.c_str());
+  }
+  if (!arguments_.html.empty()) {
+    klens::write_file(arguments_.html, rank_page(scores, arguments_.sort, subject.title, measured));
+    std::printf("page written to %s\n", arguments_.html.c_str());
   }
   if (!scores.complete) std::fprintf(stderr, "klens: interrupted; the scores are those of the sequences measured until then\n");
 }

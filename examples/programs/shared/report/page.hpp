@@ -21,6 +21,13 @@ struct page_table {
   bool folded = false;  ///< only its caption is seen until it is opened
 };
 
+/// A drawing, made by one of the svg_of.
+struct page_figure {
+  std::string svg;
+  std::string title = {};
+  bool scrolled = false;  ///< a long one: its reader scrolls within it
+};
+
 /// A report as one HTML file that needs nothing else, and no network: headings, paragraphs, tables and plots, in the order in
 /// which they are added. It follows the reader's choice of light or dark, and fits a phone. All texts are plain.
 class report_page {
@@ -37,6 +44,15 @@ class report_page {
     body_ += "<div class='wide'><table><thead>" + row("th", table.heading) + "</thead><tbody>";
     for (const auto& each : table.rows) body_ += row("td", each);
     body_ += std::string{"</tbody></table></div>"} + (table.folded ? "</details>" : "") + "\n";
+  }
+
+  /// Drawings in their own size, side by side where the window is wide enough.
+  void add_figures(const std::vector<page_figure>& figures) {
+    body_ += "<div class='figures'>\n";
+    for (const page_figure& each : figures)
+      body_ += "<figure>" + (each.title.empty() ? std::string{} : "<h3>" + escaped(each.title) + "</h3>") + "<div class='" +
+               (each.scrolled ? "scrolled" : "whole") + "'>" + each.svg + "</div><output></output></figure>\n";
+    body_ += "</div>\n";
   }
 
   /// Plots side by side, as many as fit, below one legend for all of them.
@@ -86,9 +102,13 @@ class report_page {
 
   static constexpr const char* style_sheet = R"(
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c1e21; --faint: #5c6370; --rule: #dfe2e7;
-  --c0: #0072b2; --c1: #c84c00; --c2: #00855f; --c3: #b8508c; --c4: #806600; --c5: #2c8fc4; --c6: #6a4fc0; --c7: #6f7680; }
+  --c0: #0072b2; --c1: #c84c00; --c2: #00855f; --c3: #b8508c; --c4: #806600; --c5: #2c8fc4; --c6: #6a4fc0; --c7: #6f7680;
+  --h0: #eceff2; --h1: #fdf3d2; --h2: #fde3a0; --h3: #fdc96c; --h4: #fba849; --h5: #f57f36; --h6: #e5542b; --h7: #c52f2d;
+  --h8: #951936; --h9: #5c0a37; }
 @media (prefers-color-scheme: dark) { :root { --paper: #16181c; --ink: #e6e8eb; --faint: #9aa2ae; --rule: #343a43;
-  --c0: #56b4e9; --c1: #ff8f4a; --c2: #35d0a3; --c3: #f29acb; --c4: #e3c43a; --c5: #a5dcff; --c6: #b5a3ff; --c7: #b4bac4; } }
+  --c0: #56b4e9; --c1: #ff8f4a; --c2: #35d0a3; --c3: #f29acb; --c4: #e3c43a; --c5: #a5dcff; --c6: #b5a3ff; --c7: #b4bac4;
+  --h0: #23262c; --h1: #33264d; --h2: #52256a; --h3: #782a71; --h4: #9f3266; --h5: #c5424f; --h6: #e06136; --h7: #f28c26;
+  --h8: #fabd3b; --h9: #fdf3a0; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 82rem; margin: 0 auto; padding: 1rem; }
@@ -117,20 +137,33 @@ polyline { fill: none; stroke: var(--c); stroke-width: 1.5; }
 .touch { fill: transparent; }
 .ring { fill: none; stroke: var(--ink); stroke-width: 1.4; }
 .point:hover .mark, .point.chosen .mark { stroke: var(--ink); stroke-width: 2.2; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; align-items: flex-start; margin: .75rem 0; }
+.figures figure { max-width: 100%; }
+.whole svg { width: auto; max-width: 100%; }
+.scrolled { width: 26rem; max-width: 100%; max-height: 34rem; overflow-y: auto; }
+.figures output { max-width: 26rem; min-height: 1.5em; }
+.cell { fill: var(--c); fill-opacity: 1; stroke: none; }
+.cell.unknown { fill: var(--paper); stroke: var(--faint); stroke-dasharray: 2 2; }
+.whisker { stroke: var(--ink); stroke-width: 1.2; }
+.bracket { stroke: var(--faint); stroke-width: 2; }
+.h0 { --c: var(--h0); } .h1 { --c: var(--h1); } .h2 { --c: var(--h2); } .h3 { --c: var(--h3); } .h4 { --c: var(--h4); }
+.h5 { --c: var(--h5); } .h6 { --c: var(--h6); } .h7 { --c: var(--h7); } .h8 { --c: var(--h8); } .h9 { --c: var(--h9); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; font-size: .9rem; }
 .legend svg { width: 14px; height: 14px; margin-right: .35rem; vertical-align: -2px; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
 )";
 
-  // A finger cannot hover: what is pointed at or touched is also written below its plot.
+  // A finger cannot hover: what is pointed at or touched is also written below its plot. What has the same key is the same thing in
+  // another figure.
   static constexpr const char* script = R"(
 for (const figure of document.querySelectorAll('figure')) {
   const show = event => {
     const point = event.target.closest('.point');
     if (!point) return;
-    for (const each of figure.querySelectorAll('.chosen')) each.classList.remove('chosen');
-    point.classList.add('chosen');
+    const key = point.dataset.key;
+    for (const each of (key ? document : figure).querySelectorAll('.chosen')) each.classList.remove('chosen');
+    for (const each of key ? document.querySelectorAll(`.point[data-key='${key}']`) : [point]) each.classList.add('chosen');
     figure.querySelector('output').textContent = point.querySelector('title').textContent;
   };
   figure.addEventListener('pointerover', show);
