@@ -12,7 +12,7 @@ namespace programs::kernels {
 
 inline constexpr float log2_e = 1.44269504f;
 
-/// 2^x to 1.1e-7 relative, and to far less near x = 0: a recurrence multiplies thousands of factors close to 1. Below -126 the
+/// 2^x to 1.1e-7 relative, roundings included, and to far less near x = 0: a recurrence multiplies thousands of factors close to 1. Below -126 the
 /// result is 2^-126 where it should be smaller still. x must be at most 127; a NaN stays one.
 template <class Batch>
 [[nodiscard]] inline Batch exp2_of(const Batch& exponent) noexcept {
@@ -20,11 +20,12 @@ template <class Batch>
   const Batch shifter(12582912.f);  // 1.5 * 2^23: the low bits of the sum are round(x)
   const Batch shifted = x + shifter;
   const Batch f = x - (shifted - shifter);
-  Batch p(0.0013264727f);
-  p = xsimd::fma(p, f, Batch(0.009671513f));
-  p = xsimd::fma(p, f, Batch(0.055507336f));
-  p = xsimd::fma(p, f, Batch(0.24022242f));
-  p = xsimd::fma(p, f, Batch(0.693147f));
+  Batch p(1.5353362e-4f);
+  p = xsimd::fma(p, f, Batch(1.3398875e-3f));
+  p = xsimd::fma(p, f, Batch(9.6184369e-3f));
+  p = xsimd::fma(p, f, Batch(5.5503324e-2f));
+  p = xsimd::fma(p, f, Batch(0.24022648f));
+  p = xsimd::fma(p, f, Batch(0.69314718f));
   p = xsimd::fma(p, f, Batch(1.f));
   return from_bits(bits_of(p) + (bits_of(shifted) << 23));
 }
