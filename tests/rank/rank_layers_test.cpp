@@ -93,6 +93,50 @@ TEST_CASE("rank_layers: neither threads nor the size of batches change a bit") {
   check_same(one, klens::rank_layers(other_layers, other, schemes, metrics, options_for(other)));
 }
 
+TEST_CASE("rank_layers: reference logits that are made again for every candidate change no bit") {
+  const auto scores_of = [](klens::rank_options options, std::size_t memory, std::size_t threads, std::size_t positions) {
+    positioned_toy_model model;
+    model.sequences = 62;
+    model.per_batch = 31;  // 155 positions
+    options.batches = model.batches();
+    options.sequence_length = model.length;
+    options.tokens = model.tokens();
+    options.logits_memory = memory;
+    options.threads = threads;
+    options.positions = positions;
+    const kept_weights kept{model};
+    std::vector<klens::layer> layers = model.layers();
+    const klens::scores scores = klens::rank_layers(layers, model, schemes, {klens::kl{}, klens::delta_ce{}}, options);
+    kept.check(model);
+    return scores;
+  };
+  klens::rank_options restored;
+  restored.from = klens::direction::from_quantized;
+  for (const klens::rank_options& options : {klens::rank_options{}, restored})
+    for (const std::size_t positions : {0, 200}) {
+      const klens::scores whole = scores_of(options, std::size_t{1} << 20, 1, positions);
+      REQUIRE(whole.candidates.size() == 6);  // the head's among them
+      for (const klens::layer_score& each : whole.candidates) CHECK(each.metrics.front().mean != 0);
+      for (const std::size_t threads : {1, 3}) check_same(scores_of(options, 0, threads, positions), whole);
+    }
+}
+
+TEST_CASE("rank_layers: reference logits that are made again are never a changed head's") {
+  positioned_toy_model model;
+  model.sequences = model.per_batch = 31;
+  klens::rank_options options = options_for(model);
+  options.logits_memory = 0;
+  std::vector<klens::layer> layers = model.layers();
+  layers[2].stage = 2;  // the head, which makes its own reference
+  try {
+    (void)klens::rank_layers(layers, model, "int4-channel", {klens::kl{}}, options);
+    FAIL("nothing was thrown");
+  } catch (const klens::scan_error& caught) {
+    CHECK(std::string{caught.what()}.find("head.weight") != std::string::npos);
+    CHECK(std::string{caught.what()}.find("last_stage = stages()") != std::string::npos);
+  }
+}
+
 TEST_CASE("rank_layers: weights come back after success, exception and stop") {
   toy_model model;
   const kept_weights before{model};

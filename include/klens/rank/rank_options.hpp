@@ -111,10 +111,13 @@ struct rank_options {
   std::string rank_by;  ///< the metric that `stop` looks at; empty: the first
   bool repeat_reference = true;  ///< method exact: run the untouched model twice over the first batch; other logits the second
                                  ///< time become scores::noise and a remark. Costs one forward over that batch
-  bool noise_floor = false;    ///< also measure what rounding alone does to the first batch (scores::noise). Where the forward
-                               ///< is no residual_forward, scores::noise is what running it twice gives
-  std::size_t threads = 1;     ///< for comparing rows and quantizing; results do not depend on it
-  progress_callback progress;  ///< called after every candidate of every batch
+  bool noise_floor = false;  ///< also measure what rounding alone does to the first batch (scores::noise). Where the forward
+                             ///< is no residual_forward, scores::noise is what running it twice gives
+  std::size_t threads = 1;   ///< for comparing rows and quantizing; results do not depend on it
+  std::size_t logits_memory = std::size_t{512} << 20;  ///< bytes of a batch's reference logits that are kept. Of a larger batch
+                                                       ///< a positioned_forward makes them again for every candidate, a part at
+                                                       ///< a time, which costs its head once more; the results are the same
+  progress_callback progress;                          ///< called after every candidate of every batch
   std::function<void(const scan_checkpoint&)> checkpoint;  ///< called after every batch
   const scan_checkpoint* resume = nullptr;  ///< go on from here; layers, schemes, metrics and options must be those of its scan
 };

@@ -180,9 +180,10 @@ class local_scan {
         if (!guard) guard.emplace(perturbed);
         const weight_error error = guard->apply(storage, {.threads = options_.threads});
         if (guard->changed())
-          run_candidate(candidate, tasks[candidate], error, on);
+          run_candidate(candidate, tasks[candidate], error, on,
+                        turns_of(forward_, perturbed, *guard, storage, options_.threads));
         else
-          book_.add(candidate, error, compare_with_itself(on.reference, metrics_, options_.threads),
+          book_.add(candidate, error, compare_with_itself(forward_, on.reference, metrics_, options_.threads),
                     outcome::weights_unchanged);
       } catch (const std::exception& caught) {
         throw error_at(perturbed, storage, caught);
@@ -196,7 +197,7 @@ class local_scan {
     return true;
   }
 
-  void run_candidate(std::size_t candidate, task wanted, const weight_error& error, const batch& on) {
+  void run_candidate(std::size_t candidate, task wanted, const weight_error& error, const batch& on, const head_turns& turns) {
     std::size_t stage = layers_[scores_.layer_of(candidate)].stage;
     any_state at = on.entries.at(stage);
     if (scores_.is_local(candidate) && !refining()) {
@@ -209,7 +210,7 @@ class local_scan {
       return;
     }
     std::vector<double> kls(on.reference.rows.size());
-    const batch_damage damage = damage_from(at, stage, on, kls);
+    const batch_damage damage = damage_from(at, stage, on, kls, turns);
     book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
     scores_.add_kls(candidate, std::move(kls));
   }
@@ -222,11 +223,12 @@ class local_scan {
   }
 
   /// Runs all from a stage on, counts it, and compares; `by_position` takes the KL of each measured position.
-  [[nodiscard]] batch_damage damage_from(any_state& at, std::size_t stage, const batch& on, std::span<double> by_position) {
+  [[nodiscard]] batch_damage damage_from(any_state& at, std::size_t stage, const batch& on, std::span<double> by_position,
+                                         const head_turns& turns) {
     driver& forward = forward_;
     run_on(forward, at, stage);
     book_.spend(share_of_forward(forward, stage, on.reference));
-    return compare_batch(forward, at, on.reference, metrics_, options_.threads, by_position);
+    return compare_batch(forward, at, on.reference, metrics_, options_.threads, turns, by_position);
   }
 
   /// Is the damage quadratic in the perturbation? The most damaging calibration is run with half and with twice the energy.
@@ -246,7 +248,7 @@ class local_scan {
       any_state probed = at;
       scale_change(forward_.residual(probed), on.exits.at(stage), energy);
       std::vector<double> kls(on.reference.rows.size());
-      (void)damage_from(probed, stage + 1, on, kls);
+      (void)damage_from(probed, stage + 1, on, kls, {});
       return std::accumulate(kls.begin(), kls.end(), 0.0) / all;
     };
     const double half = times_at(0.5f), twice = times_at(2.0f);

@@ -1,6 +1,7 @@
 #pragma once
 // What every way of scoring does with one candidate, on one batch.
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/reference_pass.hpp>
 #include <klens/rank/scan/rounding_noise.hpp>
+#include <klens/weight_guard.hpp>
 #include <new>
 #include <span>
 #include <string>
@@ -42,6 +44,13 @@ inline void run_on(driver& forward, any_state& at, std::size_t stage) {
       static_cast<double>(reference.rows.size()) / static_cast<double>(reference.sequences * reference.length);
   const double head = forward.has_rows() ? forward.share_from(forward.stages()) * (1 - measured) : 0;
   return forward.share_from(stage) - head;
+}
+
+/// What making reference logits again needs while a layer is changed. Nothing, unless the head uses it.
+[[nodiscard]] inline head_turns turns_of(const driver& forward, const layer& changed, weight_guard& guard,
+                                         const scheme& storage, std::size_t threads) {
+  if (std::max(changed.stage, changed.last_stage) < forward.stages()) return {};
+  return {[&guard] { guard.restore(); }, [&guard, &storage, threads] { (void)guard.apply(storage, {.threads = threads}); }};
 }
 
 /// What rounding alone does: the untouched model once more on the first batch, its embeddings changed in their last bits.

@@ -1,47 +1,25 @@
 #pragma once
 
-#include <algorithm>
+#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <klens/detail/float_bits.hpp>
-#include <klens/detail/parallel_for.hpp>
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/compare_rows.hpp>
 #include <klens/metric/totals.hpp>
+#include <klens/rank/scan/batch_reference.hpp>
 #include <klens/rank/scan/driver.hpp>
+#include <klens/rank/scan/logits_block.hpp>
 #include <limits>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
-
-/// A run of measured positions within one sequence: what one thread takes at a time. Sums are formed within chunks in the order
-/// of positions and then over chunks in their order, so no result depends on the number of threads or on how sequences were put
-/// into batches.
-struct chunk {
-  std::size_t sequence = 0;  // in the batch
-  std::size_t first = 0;     // among the batch's measured positions
-  std::size_t count = 0;
-
-  static constexpr std::size_t most = 256;
-};
-
-/// `measured` holds, for every sequence, how many of its positions are measured.
-[[nodiscard]] inline std::vector<chunk> cut_into_chunks(std::span<const std::size_t> measured) {
-  std::vector<chunk> chunks;
-  std::size_t first = 0;
-  for (std::size_t s = 0; s < measured.size(); first += measured[s++])
-    for (std::size_t at = 0; at < measured[s]; at += chunk::most)
-      chunks.push_back({s, first + at, std::min(chunk::most, measured[s] - at)});
-  return chunks;
-}
 
 /// One metric's sums over one sequence, and its worst position.
 struct metric_sums {
@@ -62,26 +40,6 @@ struct metric_sums {
   }
 };
 
-/// The reference side of one batch, kept while its candidates are measured.
-struct batch_reference {
-  std::size_t sequences = 0;
-  std::size_t length = 0;            // positions in a sequence
-  std::vector<std::size_t> rows;     // the measured positions, among all of the batch
-  std::vector<chunk> chunks;         // of them
-  matrix<float> logits;              // [measured x vocabulary]
-  std::vector<reference_row> known;  // a row each
-  std::vector<std::int64_t> next;  // the token after each measured position, -1 where there is none; empty: no tokens are known
-
-  [[nodiscard]] std::optional<std::size_t> next_token(std::size_t measured) const {
-    if (next.empty() || next[measured] < 0) return std::nullopt;
-    return static_cast<std::size_t>(next[measured]);
-  }
-  [[nodiscard]] std::string place(std::size_t measured) const {
-    return "sequence " + std::to_string(rows[measured] / length) + " of the batch, position " +
-           std::to_string(rows[measured] % length);
-  }
-};
-
 /// What one candidate did to one batch: sums [sequence][metric], and whether any logit moved at all.
 struct batch_damage {
   std::vector<std::vector<metric_sums>> sums;
@@ -96,48 +54,47 @@ inline void expect_contribution(const any_metric& metric, const contribution& gi
                          "; a weight is finite and at least 0"};
 }
 
-/// Compares a batch with its reference, chunk by chunk.
+/// Compares a batch with its reference, panel by panel.
 class batch_comparison {
  public:
   /// `by_position`, unless empty, takes the first metric's value at each measured position.
   batch_comparison(const batch_reference& reference, std::span<const any_metric> metrics, std::span<double> by_position = {})
-      : reference_{reference}, metrics_{metrics}, by_position_{by_position}, by_chunk_(reference.chunks.size()) {
+      : reference_{reference}, metrics_{metrics}, by_position_{by_position}, measured_(reference.rows.size() * metrics.size()) {
     for (const any_metric& each : metrics) needs_ = needs_ | each.needs;
   }
 
-  /// Takes in a chunk: its i-th position is row which[i] of `observed`. Chunks may be taken in by several threads at once.
-  void take(std::size_t c, const logits_block& observed, std::span<const std::size_t> which) {
-    std::vector<metric_sums> sums(metrics_.size());
-    bool changed = false;
+  /// Takes in a panel: its i-th position is row which[i] of `observed`. Panels may be taken in by several threads at once.
+  void take(const chunk& panel, const reference_logits& logits, const logits_block& observed,
+            std::span<const std::size_t> which) {
     for (std::size_t i = 0; i < which.size(); ++i) {
-      const std::size_t at = reference_.chunks[c].first + i;
-      const auto x = row(reference_.logits, static_cast<Eigen::Index>(at));
-      const std::span<const float> y = observed.row(which[i]);
+      const std::size_t at = panel.first + i;
+      const std::span<const float> x = logits.row(at), y = observed.row(which[i]);
       try {
         const row_damage damage = klens::compare_rows(x, y, reference_.known[at], needs_);
-        changed = changed || std::memcmp(x.data(), y.data(), x.size_bytes()) != 0;
+        if (std::memcmp(x.data(), y.data(), x.size_bytes()) != 0) changed_ = true;
         const position here{x, y, reference_.next_token(at), damage};
         for (std::size_t m = 0; m < metrics_.size(); ++m) {
           const contribution measured = metrics_[m](here);
           expect_contribution(metrics_[m], measured);
-          sums[m].add(metrics_[m], measured, reference_.rows[at]);
+          measured_[at * metrics_.size() + m] = measured;
           if (m == 0 && !by_position_.empty()) by_position_[at] = measured.value;
         }
       } catch (const numeric_error& caught) {
         throw numeric_error{reference_.place(at) + ": " + caught.what()};
       }
     }
-    by_chunk_[c] = {{std::move(sums)}, changed};
   }
 
-  /// All chunks together.
+  /// All panels together.
   [[nodiscard]] batch_damage total() const {
-    batch_damage damage{{reference_.sequences, std::vector<metric_sums>(metrics_.size())}, false};
-    for (std::size_t c = 0; c < by_chunk_.size(); ++c) {
-      for (std::size_t m = 0; m < metrics_.size(); ++m)
-        damage.sums[reference_.chunks[c].sequence][m].add(metrics_[m], by_chunk_[c].sums[0][m]);
-      damage.changed = damage.changed || by_chunk_[c].changed;
-    }
+    batch_damage damage{{reference_.sequences, std::vector<metric_sums>(metrics_.size())}, changed_};
+    for (const chunk& each : reference_.chunks)
+      for (std::size_t m = 0; m < metrics_.size(); ++m) {
+        metric_sums of_chunk;
+        for (std::size_t at = each.first; at < each.first + each.count; ++at)
+          of_chunk.add(metrics_[m], measured_[at * metrics_.size() + m], reference_.rows[at]);
+        damage.sums[each.sequence][m].add(metrics_[m], of_chunk);
+      }
     return damage;
   }
 
@@ -146,44 +103,46 @@ class batch_comparison {
   std::span<const any_metric> metrics_;
   std::span<double> by_position_;
   row_sums needs_ = row_sums::none;
-  std::vector<batch_damage> by_chunk_;
+  std::vector<contribution> measured_;  // [measured x metrics]
+  std::atomic<bool> changed_ = false;
 };
 
-/// Compares the logits of a state with the reference.
+/// Which rows of a panel's own logits are its positions.
+[[nodiscard]] inline std::vector<std::size_t> rows_in_order(std::size_t first, std::size_t count) {
+  std::vector<std::size_t> rows(count);
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
+/// Compares the logits of a state with the reference. `turns`: what a candidate that changes the head needs.
 [[nodiscard]] inline batch_damage compare_batch(driver& forward, const any_state& state, const batch_reference& reference,
                                                 std::span<const any_metric> metrics, std::size_t threads,
-                                                std::span<double> by_position = {}) {
+                                                const head_turns& turns = {}, std::span<double> by_position = {}) {
   batch_comparison comparison{reference, metrics, by_position};
-  const auto rows_of = [&](std::size_t c) {
-    return std::span(reference.rows).subspan(reference.chunks[c].first, reference.chunks[c].count);
-  };
   if (forward.has_rows()) {
-    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) {
-      std::vector<std::size_t> in_order(reference.chunks[c].count);
-      std::iota(in_order.begin(), in_order.end(), std::size_t{0});
-      const logits_block chosen = forward.logits(state, rows_of(c));
-      comparison.take(c, chosen, in_order);
+    for_reference_panels(forward, reference, threads, turns, [&](const chunk& panel, const reference_logits& logits) {
+      const logits_block chosen = forward.logits(state, reference.rows_of(panel));
+      comparison.take(panel, logits, chosen, rows_in_order(0, panel.count));
     });
   } else {
     const logits_block all = forward.logits(state);
     if (static_cast<std::size_t>(all.rows()) != reference.sequences * reference.length)
       throw shape_error{"the forward gave " + shape_text(all.rows(), all.columns()) + " logits for a batch of " +
                         std::to_string(reference.sequences * reference.length) + " positions"};
-    parallel_for(threads, reference.chunks.size(), [&](std::size_t c) { comparison.take(c, all, rows_of(c)); });
+    for_reference_panels(forward, reference, threads, turns, [&](const chunk& panel, const reference_logits& logits) {
+      comparison.take(panel, logits, all, reference.rows_of(panel));
+    });
   }
   return comparison.total();
 }
 
-/// What every metric says of a candidate that changes nothing; no forward is spent.
-[[nodiscard]] inline batch_damage compare_with_itself(const batch_reference& reference, std::span<const any_metric> metrics,
-                                                      std::size_t threads) {
+/// What every metric says of a candidate that changes nothing; no stage runs again.
+[[nodiscard]] inline batch_damage compare_with_itself(driver& forward, const batch_reference& reference,
+                                                      std::span<const any_metric> metrics, std::size_t threads) {
   batch_comparison comparison{reference, metrics};
-  std::vector<std::size_t> rows(reference.rows.size());
-  std::iota(rows.begin(), rows.end(), std::size_t{0});
-  const matrix<float>& logits = reference.logits;
-  const logits_block same{logits.data(), logits.rows(), logits.cols(), logits.cols()};
-  parallel_for(threads, reference.chunks.size(), [&](std::size_t c) {
-    comparison.take(c, same, std::span(rows).subspan(reference.chunks[c].first, reference.chunks[c].count));
+  for_reference_panels(forward, reference, threads, {}, [&](const chunk& panel, const reference_logits& logits) {
+    const logits_block same{logits.rows.data(), logits.rows.rows(), logits.rows.cols(), logits.rows.cols()};
+    comparison.take(panel, logits, same, rows_in_order(panel.first - logits.first, panel.count));
   });
   return comparison.total();
 }

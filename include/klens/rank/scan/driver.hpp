@@ -78,6 +78,12 @@ class driver {
     return chosen;
   }
   [[nodiscard]] virtual std::size_t positions(const any_state& state) = 0;
+  /// How many columns logits have, of a forward that has rows.
+  [[nodiscard]] std::size_t vocabulary(const any_state& state) {
+    const std::size_t first = 0;
+    if (vocabulary_ == 0) (void)logits(state, std::span(&first, 1));
+    return static_cast<std::size_t>(vocabulary_);
+  }
 
   [[nodiscard]] matrix_ref<float> residual(any_state& state) {
     matrix_ref<float> stream = residual_of(state);

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <functional>
-#include <klens/detail/parallel_for.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/rank_options.hpp>
-#include <klens/rank/scan/compare_batch.hpp>
+#include <klens/rank/scan/batch_reference.hpp>
 #include <klens/rank/scan/drawn_positions.hpp>
 #include <klens/rank/scan/driver.hpp>
+#include <klens/rank/scan/logits_block.hpp>
+#include <klens/rank/scan/next_tokens.hpp>
 #include <map>
 #include <string>
 #include <utility>
@@ -55,12 +56,15 @@ struct batch_start {
     measured.push_back(drawn.size());
   }
   of.chunks = cut_into_chunks(measured);
+  of.panels = of.chunks;
+  of.windows = {{0, of.panels.size()}};
   return of;
 }
 
 /// Keeps what is measured of the logits of all positions.
 [[nodiscard]] inline batch_reference keep_measured(logits_block all, batch_start start, const rank_options& options) {
   batch_reference of = lay_out_batch(static_cast<std::size_t>(all.rows()), start, options);
+  of.vocabulary = static_cast<std::size_t>(all.columns());
   if (of.rows.size() == static_cast<std::size_t>(all.rows())) {
     of.logits = std::move(all).take();
     return of;
@@ -71,21 +75,26 @@ struct batch_start {
 }
 
 /// Describes every row of the reference, as the metrics need it.
-inline void describe_rows(batch_reference& of, std::size_t threads) {
+inline void describe_rows(driver& forward, batch_reference& of, std::size_t threads) {
   of.known.resize(of.rows.size());
-  parallel_for(threads, of.chunks.size(), [&](std::size_t c) {
-    for (std::size_t at = of.chunks[c].first; at < of.chunks[c].first + of.chunks[c].count; ++at) {
+  of.logits_of_next.resize(of.next.size());
+  std::vector<float> largest(of.rows.size());
+  for_reference_panels(forward, of, threads, {}, [&](const chunk& panel, const reference_logits& logits) {
+    for (std::size_t at = panel.first; at < panel.first + panel.count; ++at) {
       try {
-        of.known[at] = klens::describe_reference(row(of.logits, static_cast<Eigen::Index>(at)));
+        of.known[at] = klens::describe_reference(logits.row(at));
       } catch (const numeric_error& caught) {
         throw numeric_error{"the untouched model, " + of.place(at) + ": " + caught.what()};
       }
+      largest[at] = logits.row(at)[of.known[at].top];
+      if (const auto token = of.next_token(at)) of.logits_of_next[at] = logits.row(at)[*token];
     }
   });
+  of.largest = std::move(largest);
 }
 
-/// The reference logits of a batch at the measured positions, and what is known of each row: the untouched model's, whose state
-/// this is, or those that options.reference gives.
+/// The reference logits of a batch at the measured positions, with what is known of each row and the tokens that follow: the
+/// untouched model's, whose state this is, or those that options.reference gives. Where they are made again, the state must stay.
 [[nodiscard]] inline batch_reference take_reference(driver& forward, const any_state& state, batch_start start,
                                                     const rank_options& options, std::size_t batch) {
   batch_reference of;
@@ -93,19 +102,21 @@ inline void describe_rows(batch_reference& of, std::size_t threads) {
     of = keep_measured(logits_block{options.reference(batch)}, start, options);
   } else if (forward.has_rows()) {
     of = lay_out_batch(forward.positions(state), start, options);
-    for (const chunk& each : of.chunks) {
-      const logits_block part = forward.logits(state, std::span(of.rows).subspan(each.first, each.count));
-      if (of.logits.size() == 0) of.logits.resize(static_cast<Eigen::Index>(of.rows.size()), part.columns());
-      for (std::size_t i = 0; i < each.count; ++i)
-        copy_row(part.row(i), row(of.logits, static_cast<Eigen::Index>(each.first + i)));
-    }
+    if (!of.rows.empty()) of.vocabulary = forward.vocabulary(state);
+    // With every layer quantized there is no untouched model to make them of.
+    lay_out_panels(of, options.from == direction::from_quantized ? static_cast<std::size_t>(-1) : options.logits_memory);
+    if (of.windows.size() > 1)
+      of.remade = &state;
+    else
+      of.logits = make_logits(forward, state, of, of.windows.front(), options.threads);
   } else {
     of = keep_measured(forward.logits(state), start, options);
   }
   if (options.reference && forward.has_rows() && forward.positions(state) != of.sequences * of.length)
     throw shape_error{"options.reference gave " + std::to_string(of.sequences * of.length) + " positions for a batch of " +
                       std::to_string(forward.positions(state))};
-  describe_rows(of, options.threads);
+  if (!options.tokens.empty()) take_next_tokens(of, options, start.token);
+  describe_rows(forward, of, options.threads);
   return of;
 }
 

@@ -62,7 +62,7 @@ class scan {
   /// False: the caller wants to stop.
   bool run_batch() {
     const stage_entries entered = run_stages(forward_, book_.batches_done(), wanted_);
-    batch_reference reference =
+    const batch_reference reference =
         take_reference(forward_, entered.rbegin()->second, book_.next_batch(), options_, book_.batches_done());
     book_.open_batch(reference);
     book_.spend(share_of_forward(forward_, 0, reference));
@@ -105,7 +105,7 @@ class scan {
       const scheme& storage = schemes_[book_.scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
-        measure(candidate, storage, *guard, perturbed.stage, entered, reference);
+        measure(candidate, storage, perturbed, *guard, entered, reference);
         if (!book_.report(candidate)) {
           guard->restore();
           return false;
@@ -119,20 +119,21 @@ class scan {
   }
 
   /// Measures one candidate, whose layer `guard` guards.
-  void measure(std::size_t candidate, const scheme& storage, weight_guard& guard, std::size_t stage,
+  void measure(std::size_t candidate, const scheme& storage, const layer& perturbed, weight_guard& guard,
                const stage_entries& entered, const batch_reference& reference) {
     try {
       const weight_error error = guard.apply(storage, {.threads = options_.threads});
       if (!guard.changed()) {
         book_.add(candidate, error,
                   options_.reference ? compare_batch(forward_, entered.rbegin()->second, reference, metrics_, options_.threads)
-                                     : compare_with_itself(reference, metrics_, options_.threads),
+                                     : compare_with_itself(forward_, reference, metrics_, options_.threads),
                   outcome::weights_unchanged);
         return;
       }
-      const any_state after = resume(forward_, entered, stage);
-      book_.spend(share_of_forward(forward_, stage, reference));
-      const batch_damage damage = compare_batch(forward_, after, reference, metrics_, options_.threads);
+      const any_state after = resume(forward_, entered, perturbed.stage);
+      book_.spend(share_of_forward(forward_, perturbed.stage, reference));
+      const batch_damage damage = compare_batch(forward_, after, reference, metrics_, options_.threads,
+                                                turns_of(forward_, perturbed, guard, storage, options_.threads));
       book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
     } catch (const numeric_error& caught) {  // of this candidate alone: the untouched model had finite logits
       book_.fail(candidate, place() + ": " + caught.what());

@@ -51,12 +51,12 @@ class scan_book {
   [[nodiscard]] std::size_t batches_done() const noexcept { return batches_done_; }
   [[nodiscard]] batch_start next_batch() const noexcept { return {result_.sequences, result_.tokens}; }
 
-  /// Enters a batch's reference, and gives it its next tokens.
-  void open_batch(batch_reference& reference) {
+  /// Enters a batch's reference.
+  void open_batch(const batch_reference& reference) {
     first_token_ = result_.tokens;
     sequences_before_ = result_.sequences;
     if (!options_->tokens.empty()) {
-      const std::vector<contribution> nll = take_next_tokens(reference, *options_, first_token_);
+      const std::vector<contribution> nll = nll_of_next_tokens(reference);
       result_.reference.nll_by_sequence.insert(result_.reference.nll_by_sequence.end(), nll.begin(), nll.end());
     }
     const std::size_t tokens = reference.sequences * reference.length;
