@@ -2,7 +2,7 @@
 # Sourced by examples/run.sh and tests/run.sh: gives them `say`, `install_missing` and what a build needs.
 
 # shellcheck disable=SC2034  # used by those who source this
-build_packages=(g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev doctest-dev)
+build_packages=(g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev doctest-dev libdnnl-dev)
 
 say() { printf 'klens: %s\n' "$*" >&2; }
 

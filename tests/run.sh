@@ -3,7 +3,7 @@
 # over all stages) and fails if one failed. What is run:
 #   bash tests/run.sh            what continuous integration runs each time
 #     format      clang-format leaves the sources as they are
-#     release     g++ for this machine, CMake: every test; the package, and projects that use it
+#     release     g++ for this machine, CMake, oneDNN's products where it is found: every test; the package, and projects that use it
 #     meson       clang for this machine, Meson, Eigen's products: every test; its package, and projects that use it
 #     headers     clang, newest xsimd (14): each header compiles alone
 #     locale      what reads and writes numbers, in a locale whose decimal point is a comma

@@ -1,5 +1,6 @@
 #include "scan_request.hpp"
 
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -26,8 +27,6 @@
 namespace programs {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
-
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> parts;
   for (std::size_t at = 0; at <= list.size();) {
@@ -52,16 +51,35 @@ std::uint64_t peak_bytes() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-// While it lives, SIGINT ends the scan after the current candidate.
+volatile std::sig_atomic_t caught_interrupt = 0;
+
+// While it lives, SIGINT ends the scan after the current candidate. In this thread and those that begin from here on no handler runs,
+// the signal waits until somebody looks: matrix products of oneDNN use the stack pointer for something else, and a handler's frame
+// would go wherever it points. (Engines may have begun threads before; there a handler takes it.)
 class interrupt_catcher {
  public:
-  interrupt_catcher() : previous_{std::signal(SIGINT, [](int) { interrupted = 1; })} {}
+  interrupt_catcher() : previous_{std::signal(SIGINT, [](int) { caught_interrupt = 1; })} {
+    sigemptyset(&interrupt_);
+    sigaddset(&interrupt_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt_, &previous_mask_);
+  }
   interrupt_catcher(const interrupt_catcher&) = delete;
   interrupt_catcher& operator=(const interrupt_catcher&) = delete;
-  ~interrupt_catcher() { std::signal(SIGINT, previous_); }
+  ~interrupt_catcher() {
+    pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr);  // what waits comes now
+    std::signal(SIGINT, previous_);
+  }
+
+  // Whether there was one, in this scan or an earlier one.
+  [[nodiscard]] static bool interrupted() {
+    sigset_t waiting;
+    sigpending(&waiting);
+    return caught_interrupt != 0 || sigismember(&waiting, SIGINT) == 1;
+  }
 
  private:
   void (*previous_)(int);
+  sigset_t interrupt_{}, previous_mask_{};
 };
 
 bool show_progress(progress_line& line, const std::string& phase, const klens::scan_progress& at) {
@@ -70,7 +88,7 @@ bool show_progress(progress_line& line, const std::string& phase, const klens::s
                  at.batches, at.positions, at.candidate, at.candidates, at.forwards, at.expected_forwards,
                  duration_text(at.seconds_left).c_str()) +
             std::string{at.layer});
-  return interrupted == 0;
+  return !interrupt_catcher::interrupted();
 }
 
 klens::scan_method method_of(const rank_arguments& arguments) {
