@@ -78,10 +78,9 @@ class driver {
     return chosen;
   }
   [[nodiscard]] virtual std::size_t positions(const any_state& state) = 0;
-  /// How many columns logits have, of a forward that has rows.
-  [[nodiscard]] std::size_t vocabulary(const any_state& state) {
-    const std::size_t first = 0;
-    if (vocabulary_ == 0) (void)logits(state, std::span(&first, 1));
+  /// How many columns logits have; where no logits have been seen yet, those of these rows.
+  [[nodiscard]] std::size_t vocabulary(const any_state& state, std::span<const std::size_t> rows) {
+    if (vocabulary_ == 0) (void)logits(state, rows);
     return static_cast<std::size_t>(vocabulary_);
   }
 

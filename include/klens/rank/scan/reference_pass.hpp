@@ -11,6 +11,7 @@
 #include <klens/rank/scan/logits_block.hpp>
 #include <klens/rank/scan/next_tokens.hpp>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,7 +103,10 @@ inline void describe_rows(driver& forward, batch_reference& of, std::size_t thre
     of = keep_measured(logits_block{options.reference(batch)}, start, options);
   } else if (forward.has_rows()) {
     of = lay_out_batch(forward.positions(state), start, options);
-    if (!of.rows.empty()) of.vocabulary = forward.vocabulary(state);
+    if (!of.rows.empty()) {
+      const std::span<const std::size_t> some = of.rows_of(of.chunks.front());
+      of.vocabulary = forward.vocabulary(state, some.first(std::min<std::size_t>(some.size(), 64)));
+    }
     // With every layer quantized there is no untouched model to make them of.
     lay_out_panels(of, options.from == direction::from_quantized ? static_cast<std::size_t>(-1) : options.logits_memory);
     if (of.windows.size() > 1)
