@@ -1,6 +1,10 @@
 # Used by the build of the Python package: the headers of Eigen and xsimd from the packages that pip brings for the build, where
 # they are; otherwise the system's are looked for.
-find_package(Python 3.9 REQUIRED COMPONENTS Interpreter Development.Module)
+find_package(Python 3.9 REQUIRED COMPONENTS Interpreter OPTIONAL_COMPONENTS Development.Module)
+if(NOT Python_Development.Module_FOUND)
+  message(FATAL_ERROR "The headers of ${Python_EXECUTABLE} (Python.h) are not installed, and no wheel has them. "
+    "Debian and Ubuntu: apt-get install python3-dev; Fedora: dnf install python3-devel")
+endif()
 
 # folder_of(VARIABLE MODULE): where a Python package lies; empty where there is none.
 function(klens_folder_of variable module)

@@ -69,18 +69,19 @@ class DeviceMetrics:
         self._references: dict[int, Any] = {}
 
     def columns(self, batch: int, logits: Any) -> Any:
-        """[positions, 2 values a metric and one that tells whether anything moved], float32 on the CPU: zeros for the reference."""
+        """[positions, 2 values a metric and one that tells whether anything moved], float32 on the CPU: the reference's are those
+        of any logits that are the same."""
         width = 2 * len(self._metrics) + 1
         reference = self._references.get(batch)
+        bad = torch.isnan(logits) | torch.isposinf(logits)
+        if bool(bad.any()):
+            position, token = (int(each) for each in bad.nonzero()[0])
+            whose = "reference" if reference is None else "observed"
+            raise FloatingPointError(f"batch {batch}, position {position} of the batch: {whose} logit {token} of {logits.shape[1]} is {float(logits[position, token])}; logits must be finite, or -inf where masked")  # fmt: skip
         if reference is None:
-            bad = torch.isnan(logits) | torch.isposinf(logits)
-            if bool(bad.any()):
-                position, token = (int(each) for each in bad.nonzero()[0])
-                raise FloatingPointError(f"batch {batch}, position {position}: reference logit {token} is {float(logits[position, token])}; the untouched model's logits must be finite, or -inf where masked")  # fmt: skip
             if not self._keep_all:
                 self._references.clear()
-            self._references[batch] = logits.clone()
-            return torch.zeros(logits.shape[0], width)
+            reference = self._references[batch] = logits.clone()
         result = torch.empty(logits.shape[0], width, dtype=torch.float64, device=logits.device)
         at_once = max(1, _ELEMENTS_AT_ONCE // logits.shape[1])
         for first in range(0, logits.shape[0], at_once):

@@ -32,7 +32,7 @@ def chosen(names: Iterable[str], layers: str | Iterable[str], exclude: str | Ite
             raise ValueError(f"layers: {pattern!r} matches no layer; their names are {some or 'none: the model has no weight matrix'}")
     found = [n for n in names if any(matches(n, p) for p in wanted) and not any(matches(n, p) for p in unwanted)]
     if not found:
-        raise ValueError("exclude leaves no layer")
+        raise ValueError("layers and exclude leave no layer")
     return found
 
 

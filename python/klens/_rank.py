@@ -84,8 +84,8 @@ def rank_layers(
     once the scan is under way.
     """
     request = _core.Request()
-    request.schemes = [schemes] if isinstance(schemes, str) else [str(each) for each in schemes]
-    request.metrics = [metrics] if isinstance(metrics, str) else [str(each) for each in metrics]
+    request.schemes = _names("schemes", schemes)
+    request.metrics = _names("metrics", metrics)
     request.method = method
     request.stop = str(stop) if stop is not None else "exhaustive"
     request.rank_by = rank_by or ""
@@ -122,6 +122,16 @@ def rank_layers(
         owner = weakref.ref(model)
         return _run(scan.layers, scan.forward, scan.staged, request, checkpoint, progress, scan.remarks,
                     lambda: _again(owner), type(model).__name__)
+
+
+def _names(what: str, given: Any) -> list[str]:
+    """One name or several, as a list. Raises TypeError for what is no name: a quantizer of one's own has none that a plan, a size
+    in bytes or another tool could know."""
+    names = [given] if isinstance(given, str) or callable(given) else list(given)
+    for each in names:
+        if not isinstance(each, str):
+            raise TypeError(f"{what}: {each!r} is no name; a quantizer or metric of your own is measured by a loop of your own, with klens.kl and the like, or in C++")  # fmt: skip
+    return names
 
 
 def _again(owner: Any) -> list[Any]:

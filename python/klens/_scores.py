@@ -31,7 +31,8 @@ class Scores:
         self._core, self._rank_by, self._length, self._model, self._layers = core, rank_by, length, model, layers
         self._json = json.loads(core.json(model, rank_by, length))
         self._rank_by = rank_by or self._json["metrics"][0]["name"]
-        self.remarks: list[str] = [*remarks, *self._json["remarks"], *self._json["skipped"]]
+        failed = [f"{each['layer']} as {each['scheme']} failed: {each['reason']}" for each in self.candidates if each["result"] == "failed"]  # fmt: skip
+        self.remarks: list[str] = [*remarks, *self._json["remarks"], *self._json["skipped"], *failed]
 
     @property
     def candidates(self) -> list[dict[str, Any]]:

@@ -272,7 +272,10 @@ def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int, windo
         if "input_ids" not in tokens or unknown:
             raise ValueError("tokens: give input_ids and, where there is padding, attention_mask" + (f"; {', '.join(sorted(unknown))} is not taken" if unknown else ""))  # fmt: skip
         mask, tokens = tokens.get("attention_mask"), tokens["input_ids"]
-    ids = torch.as_tensor(numpy.asarray(tokens) if not isinstance(tokens, torch.Tensor) else tokens)
+    given = tokens if isinstance(tokens, torch.Tensor) else numpy.asarray(tokens)
+    if not isinstance(given, torch.Tensor) and given.dtype.kind not in "iuf":
+        raise TypeError("tokens are text or objects; give token ids [n, length], e.g. tokenizer(text, return_tensors='pt')")
+    ids = torch.as_tensor(given)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"tokens are {ids.dtype}; give whole numbers [n, length], or batches with forward_step=")
     if ids.ndim == 1:
@@ -295,9 +298,11 @@ def _token_batches(model: Any, tokens: Any, counted: Any, batch_size: int, windo
         counted = torch.as_tensor(numpy.asarray(counted)).bool()
     if counted is not None and tuple(counted.shape) != tuple(ids.shape):
         raise ValueError(f"counted has the shape {tuple(counted.shape)}, the tokens {tuple(ids.shape)}")
+    if counted is not None and not bool(counted.any()):
+        raise ValueError("counted, or attention_mask, lets no position count")
     if windows is not None:
         ids, mask, counted = _in_windows(windows, ids, mask, counted)
-        if counted is not None and bool(counted.any()):  # windows of padding alone tell nothing
+        if counted is not None:  # windows of padding alone tell nothing
             some = counted.any(1)
             ids, counted, mask = ids[some], counted[some], mask if mask is None else mask[some]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

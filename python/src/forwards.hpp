@@ -4,9 +4,11 @@
 #include <nanobind/nanobind.h>
 
 #include <cstddef>
+#include <klens/error.hpp>
 #include <klens/forward.hpp>
 #include <klens/matrix.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +20,8 @@ namespace python {
 /// What Python raised while klens ran: klens wraps it in an error that says where, the caller raises it as its cause.
 class raised {
  public:
-  /// Calls a Python callable; what it raises is kept and goes on as a std::runtime_error with its one line.
+  /// Calls a Python callable; what it raises is kept and goes on with its one line: as a std::runtime_error, or where it is about
+  /// numbers as klens' own kind of that, which ends a candidate and not a scan.
   template <class Call>
   decltype(auto) guard(Call&& call) {
     try {
@@ -27,6 +30,7 @@ class raised {
       const std::string line =
           nb::cast<std::string>(nb::str(error.type().attr("__name__"))) + ": " + nb::cast<std::string>(nb::str(error.value()));
       exception_ = nb::borrow(error.value());
+      if (error.matches(PyExc_FloatingPointError)) throw klens::numeric_error{line};
       throw std::runtime_error{line};
     }
   }

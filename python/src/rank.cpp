@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/io/atomic_file.hpp>
 #include <klens/io/checkpoint.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <optional>
@@ -118,6 +119,7 @@ ranked rank(nb::list layers, nb::object model, bool staged, const request& asked
   };
   std::optional<klens::scan_checkpoint> resumed;
   if (!asked.checkpoint.empty()) {
+    klens::atomic_file{asked.checkpoint};  // an unwritable file is better known before the work
     if (std::filesystem::exists(asked.checkpoint)) resumed = klens::read_checkpoint(asked.checkpoint, asked.identity);
     if (resumed) options.resume = &*resumed;
     options.checkpoint = [&](const klens::scan_checkpoint& at) {

@@ -1,6 +1,9 @@
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy
 import plain
@@ -68,6 +71,8 @@ def test_batches_and_a_checkpoint_that_is_gone_on_from(two_layers, tmp_path):
     resumed = klens.rank_layers(layers=weights, forward=counts, batches=4, schemes="int4-g16", checkpoint=file)
     assert set(seen) == {2, 3}
     assert [each["metrics"] for each in resumed.candidates] == [each["metrics"] for each in whole.candidates]
+    with pytest.raises(OSError, match="nowhere.*create its folder"):
+        klens.rank_layers(layers=weights, forward=breaks, batches=4, schemes="int4-g16", checkpoint=tmp_path / "nowhere" / "scan")
     weights["up.weight"][0, 0] += 1
     with pytest.raises(OSError, match="of another scan: its model"):
         klens.rank_layers(layers=weights, forward=counts, batches=4, schemes="int4-g16", checkpoint=file)
@@ -96,18 +101,60 @@ def test_stopping_rules_and_savings(two_layers):
         klens.budget()
 
 
+def test_a_real_ctrl_c_returns_within_a_second(two_layers):
+    weights, forward = two_layers
+    before, sent = {name: weight.copy() for name, weight in weights.items()}, []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    def slow(batch):
+        time.sleep(0.02)
+        return forward()[batch : batch + 1]
+
+    timer = threading.Timer(0.5, interrupt)
+    timer.start()
+    scores = klens.rank_layers(layers=weights, forward=slow, batches=20, schemes=["int4-g16", "int8-channel"])
+    assert time.monotonic() - sent[0] < 1
+    assert not scores.complete and 0 < scores.candidates[0]["positions"] < 20 and "stopped early" in str(scores)
+    assert all(weight.tobytes() == before[name].tobytes() for name, weight in weights.items())
+
+
+def test_logits_that_are_no_numbers_are_named_and_the_scan_goes_on(two_layers):
+    weights, forward = two_layers
+    before = weights["up.weight"].copy()
+
+    def breaks(batch):
+        logits = forward()[batch * 5 : batch * 5 + 5].copy()
+        if batch == 1 and not numpy.array_equal(weights["up.weight"], before):
+            logits[3, 2] = numpy.nan
+        return logits
+
+    scores = klens.rank_layers(layers=weights, forward=breaks, batches=4, schemes="int4-g16")
+    assert scores.remarks[0].startswith("up.weight as int4-g16 failed: batch 1: ")
+    assert "position 3: observed logit 2 of 8 is NaN" in scores.remarks[0]
+    assert {each["layer"]: each["result"] for each in scores.candidates} == {"up.weight": "failed", "down.weight": "measured"}
+    assert "failed" in str(scores) and scores.remarks[0] in scores._repr_html_()
+    assert weights["up.weight"].tobytes() == before.tobytes()
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
         ({"forward": lambda: numpy.zeros((3, 4))}, (klens.ScanError,), "float64"),
         ({"forward": lambda: None}, (klens.ScanError,), "NoneType.*float32 array"),
         ({"forward": lambda: numpy.full((3, 4), numpy.nan, "float32")}, (klens.ScanError,), "position 0.*NaN"),
+        ({"forward": lambda: numpy.zeros(4, "float32")}, (klens.ScanError,), "1 dimensions; give a matrix"),
+        ({"tokens": [[1, 2], [3, 4]]}, (ValueError, klens.ScanError), "4"),
         ({"schemes": "int9"}, (ValueError,), "int9"),
+        ({"schemes": lambda weight: weight}, (TypeError,), "no name.*loop of your own"),
+        ({"schemes": ["int4-g16", abs]}, (TypeError,), "no name.*loop of your own"),
         ({"metrics": "kll"}, (ValueError,), "unknown metric"),
         ({"method": "fast"}, (ValueError,), "fast"),
         ({"method": "local"}, (ValueError,), "local.*exact"),
         ({"stop": "soon"}, (ValueError,), "soon"),
-        ({"exclude": "*"}, (ValueError,), "leaves no layer"),
+        ({"exclude": "*"}, (ValueError,), "leave no layer"),
         ({"layers": {"w": numpy.zeros((3, 4))}}, (TypeError,), "w is float64"),
         ({"layers": {"w": numpy.zeros((3, 4), "int8")}}, (TypeError,), "w is int8"),
         ({"layers": {"w": numpy.zeros((3, 4), "float32")[:, ::2]}}, (ValueError,), "row-major"),

@@ -1,7 +1,11 @@
 import copy
 import json
 import logging
+import signal
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import plain
@@ -157,6 +161,7 @@ def test_metrics_on_the_device_are_those_of_the_core():
     for schemes in (["int2-channel", "int4-channel"], ["int8-channel"], ["fp16"]):
         core = klens.rank_layers(model, ids, schemes=schemes, metrics=metrics)
         device = klens.rank_layers(model, ids, schemes=schemes, metrics=metrics, on_device=True)
+        assert device.remarks == core.remarks == []
         for a, b in zip(core.candidates, device.candidates):
             assert a["result"] == b["result"]
             for name in metrics:
@@ -238,11 +243,62 @@ def test_ctrl_c_returns_what_was_measured():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_real_ctrl_c_returns_within_a_second():
+    model, ids, sent = Small(), tokens(n=50), []
+    before = copy.deepcopy(model.state_dict())
+
+    def interrupt():
+        sent.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    for method, stop in (("exact", None), ("local", None)):
+        timer = threading.Timer(0.5, interrupt)
+        timer.start()
+        scores = klens.rank_layers(model, list(ids[:, None]), schemes=["int4-channel", "int8-channel"], method=method, stop=stop,
+                                   local_batches=50, forward_step=lambda m, batch: time.sleep(0.02) or m(batch))  # fmt: skip
+        assert time.monotonic() - sent[-1] < 1
+        assert not scores.complete
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_logits_that_are_no_numbers_are_named(on_device):
+    class Breaks(Small):
+        def forward(self, ids):
+            logits = super().forward(ids)
+            if not torch.equal(self.blocks[1].up.weight, kept) and torch.equal(ids, second):
+                logits[0, 3, 2] = torch.nan
+            return logits
+
+    model, ids = Breaks(), tokens(n=3)
+    kept, second = model.blocks[1].up.weight.detach().clone(), ids[1:2]
+    scores = klens.rank_layers(model, ids, schemes="int4-channel", on_device=on_device)
+    assert [each["layer"] for each in scores.candidates if each["result"] == "failed"] == ["blocks.1.up.weight"]
+    assert len(scores.remarks) == 1
+    for words in ("blocks.1.up.weight as int4-channel failed: batch 1", "position 3", "observed logit 2 of 31 is"):
+        assert words in scores.remarks[0]
+    assert torch.equal(model.blocks[1].up.weight, kept)
+
+
+def test_tokens_outside_the_vocabulary_are_refused():
+    model, ids = Small(), tokens()
+    model.config = SimpleNamespace(vocab_size=31)
+    for wrong, found in ((ids + 31, 61), (ids - 31, -30)):
+        with pytest.raises(ValueError, match=f"id {found} is outside the vocabulary of 31"):
+            klens.rank_layers(model, wrong)
+
+
 def test_what_is_wrong_is_named():
     model, ids = Small(), tokens()
     double = Small().double()
+    whole = Small()
+    whole.head = torch.nn.Linear(16, 31)
+    whole.head.weight = torch.nn.Parameter(torch.ones(31, 16, dtype=torch.int8), requires_grad=False)
     for arguments, kind, words in (
         ((double, ids), TypeError, "float64"),
+        ((whole, ids), TypeError, "head.weight is quantized already.*int8"),
+        ((model, "some text"), TypeError, "tokenizer"),
+        ((model, ["some", "texts"]), TypeError, "tokenizer"),
         ((model, ids.float()), TypeError, "whole numbers"),
         ((model, ids[None]), ValueError, "length"),
         ((model, ids + 31), IndexError, "out of range"),
@@ -254,6 +310,8 @@ def test_what_is_wrong_is_named():
             klens.rank_layers(*arguments)
     with pytest.raises(ValueError, match="'\\*expert\\*' matches no layer.*blocks.0.up.weight"):
         klens.rank_layers(model, ids, layers="*expert*")
+    with pytest.raises(ValueError, match="counted.*no position"):
+        klens.rank_layers(model, ids, counted=torch.zeros_like(ids))
     with pytest.raises(ValueError, match="'embed' is no ModuleList"):
         klens.rank_layers(model, ids, blocks="embed")
     with pytest.raises(TypeError, match="dict.*forward_step"):
@@ -274,8 +332,11 @@ def test_out_of_memory_says_what_helps():
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().forward(ids)
 
+    model = Fails()
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(klens.ScanError, match="CUDA out of memory.*smaller batch_size") as caught:
-        klens.rank_layers(Fails(), tokens(n=8), schemes="int4-channel")
+        klens.rank_layers(model, tokens(n=8), schemes="int4-channel")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
 
 
