@@ -40,8 +40,8 @@ struct reported {
   std::string page;
 
   reported() {
-    run =
-        run_klens(small + "--ablations --output " + quoted(folder / "report.json") + " --html " + quoted(folder / "page.html"));
+    run = run_klens(small + "--all --ablations --output " + quoted(folder / "report.json") + " --html " +
+                    quoted(folder / "page.html"));
     REQUIRE_MESSAGE(run.exit_code == 0, run.errors);
     report = json::parse(support::content_of(folder / "report.json"));
     page = support::content_of(folder / "page.html");
@@ -167,6 +167,42 @@ TEST_CASE("validate: a perplexity change within its own error is a tie, and is s
   REQUIRE(ties > 0);
   CHECK(once().run.output.find("perplexity change of " + std::to_string(ties) + " lies within its own error") !=
         std::string::npos);
+}
+
+TEST_CASE("validate: no interval leaves what its statistic can be") {
+  std::size_t seen = 0;
+  const auto within = [&](const json& of, double least, double most) {
+    if (of.at("low").is_null()) return;
+    ++seen;
+    CHECK(of.at("low").get<double>() >= least);
+    CHECK(of.at("high").get<double>() <= most);
+    CHECK(of.at("low").get<double>() <= of.at("value").get<double>());
+    CHECK(of.at("high").get<double>() >= of.at("value").get<double>());
+  };
+  for (const json& group : once().report.at("groups")) {
+    for (const auto& [metric, verdict] : group.at("metrics").items()) {
+      within(verdict.at("kendall"), -1, 1);
+      within(verdict.at("spearman"), -1, 1);
+      for (const auto& [share, overlap] : verdict.at("top_k_overlap").items()) within(overlap, 0, 1);
+    }
+    for (const auto& [metric, apart] : group.at("paired").items()) within(apart, -2, 2);
+  }
+  CHECK(seen > 100);
+}
+
+TEST_CASE("validate: the verdict and one table come first, the rest with --all; few sequences give no verdict") {
+  const auto brief = run_klens(small);
+  REQUIRE_MESSAGE(brief.exit_code == 0, brief.errors);
+  const auto times = [](const std::string& text, const std::string& word) {
+    std::size_t found = 0;
+    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
+    return found;
+  };
+  CHECK(times(brief.output, "\n") < 24);
+  CHECK(times(brief.output, "int4-channel  ") == 5);                          // five metrics
+  CHECK(times(brief.output, "no verdict from fewer than 8 sequences") == 4);  // two schemes, against mse and sqnr
+  CHECK(brief.output.find("beats") == std::string::npos);
+  CHECK(once().run.output.starts_with(brief.output.substr(0, brief.output.find("--all"))));
 }
 
 TEST_CASE("validate: scores are those of klens rank, perplexities those of klens evaluate") {

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -141,6 +143,43 @@ TEST_CASE("bootstrap: the interval lies about the value, also where resampling p
   const auto middle = klens::bootstrap(lists, largest, {.resamples = 501, .confidence = 1e-12});
   CHECK(std::abs(middle.range->low - middle.value) < 1e-9);
   CHECK(std::abs(middle.range->high - middle.value) < 1e-9);
+}
+
+TEST_CASE("bootstrap: rank statistics have intervals of Student's t on their own scale") {
+  // z = atanh(tau) of these resamples: 0 and 1, half each; their standard deviation is 1/2
+  const double one = std::tanh(1.0), t = 2;
+  const std::vector<double> again{0, one, 0, one};
+  const auto tau = klens::detail::rank_interval({std::tanh(0.5), klens::statistic_kind::correlation}, again, t);
+  CHECK(std::abs(tau.low - std::tanh(0.5 - t * 1.15 * 0.5)) < 1e-12);
+  CHECK(std::abs(tau.high - std::tanh(0.5 + t * 1.15 * 0.5)) < 1e-12);
+  const auto apart = klens::detail::rank_interval({0.1, klens::statistic_kind::difference}, std::vector{0.0, 0.2}, t);
+  CHECK(std::abs(apart.low - (0.1 - t * 1.15 * 0.1)) < 1e-12);
+  // a share: asin(sqrt(1/2)) is a quarter of pi, asin(sqrt(1)) half of it
+  const auto share = klens::detail::rank_interval({0.5, klens::statistic_kind::share}, std::vector{0.5, 1.0}, t);
+  const double quarter = std::acos(-1.0) / 4;
+  CHECK(std::abs(share.low - std::pow(std::sin(std::max(0.0, quarter - t * 1.15 * quarter / 2)), 2)) < 1e-12);
+  CHECK(share.high == 1);
+  const auto sure = klens::detail::rank_interval({1, klens::statistic_kind::correlation}, std::vector{1.0, 1.0}, t);
+  CHECK(sure.low == 1);
+  CHECK(sure.high == 1);
+}
+
+TEST_CASE("bootstrap: statistics get standard errors, and decide with them anew in every resample") {
+  const candidates values{{{1, 1}, {3, 1}, {5, 1}, {7, 1}}};  // mean 4, s^2 = 20/3, standard error sqrt(20/3/4)
+  const std::vector<klens::score_list> lists{{views(values), 0}};
+  std::vector<double> seen;
+  const auto error = [&](klens::list_means means, klens::list_means errors) {
+    seen.push_back(errors[0][0]);
+    return std::vector<klens::statistic>{means[0][0]};
+  };
+  (void)klens::bootstrap_each(lists, error, {.resamples = 500});
+  CHECK(std::abs(seen.front() - std::sqrt(20.0 / 3 / 4)) < 1e-12);
+  // Three draws: the squares about their own mean add up to 2 x 5 on average, 5 being the variance of the four values, and the
+  // error's square is their sum x 3 draws / (4 - 1) / (weight 3)^2.
+  double squares = 0;
+  for (std::size_t r = 1; r < seen.size(); ++r) squares += seen[r] * seen[r] / 500;
+  CHECK(std::abs(squares - 10.0 / 9) < 0.12);  // five standard errors of 500 resamples
+  CHECK(std::ranges::max(seen) != std::ranges::min(seen));
 }
 
 TEST_CASE("bootstrap: tau between two lists, and what has no interval") {

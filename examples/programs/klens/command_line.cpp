@@ -75,6 +75,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       ->check(CLI::Range(100, 1 << 20))
       ->capture_default_str();
   validate_command.add_option("--seed", validate.seed, "of the resamples")->capture_default_str();
+  validate_command.add_flag("--all", validate.all, "print every table, as the page has them");
   validate_command.add_flag("--ablations", validate.ablations,
                             "also how agreement depends on calibration tokens, scheme and direction of KL");
   validate_command.callback([&] { was_interrupted = !programs::validate(validate); });

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <klens/metric/any_metric.hpp>
 #include <klens/stats/bootstrap.hpp>
+#include <klens/stats/interval.hpp>
 #include <limits>
 #include <span>
 #include <vector>
@@ -31,15 +33,20 @@ class ordered_scores {
           list.candidates.push_back(held_out ? sums : sums.first(std::min(sums.size(), calibration_sequences)));
         }
       }
+    for (const study_candidate& each : all.candidates) {
+      const klens::estimate& of = each.delta_ce;
+      const double to_zero = of.value > 0 ? of.value - of.range->low : of.range->high - of.value;
+      const double error = klens::standard_error(sums_of(*each.held_out, all.index_of("delta_ce")));
+      errors_to_zero_.push_back(error > 0 ? to_zero / error : 0);
+    }
     for (std::size_t m = 0; m < scanned; ++m)
       signs_.push_back(klens::any_metric::parse(all.metrics[m].name).higher_mean_is_worse() ? 1 : -1);
   }
 
   [[nodiscard]] std::span<const klens::score_list> lists() const noexcept { return lists_; }
 
-  using means = std::span<const std::vector<double>>;
-
-  [[nodiscard]] std::vector<double> of(means from, std::size_t metric, const std::vector<std::size_t>& members) const {
+  [[nodiscard]] std::vector<double> of(klens::list_means from, std::size_t metric,
+                                       const std::vector<std::size_t>& members) const {
     std::vector<double> scores;
     const study_metric& known = all_.metrics[metric];
     for (const std::size_t c : members)
@@ -47,7 +54,7 @@ class ordered_scores {
                                          : (known.higher_is_worse ? 1 : -1) * known.scores[c]);
     return scores;
   }
-  [[nodiscard]] std::vector<double> on_other_text(means from, std::size_t metric,
+  [[nodiscard]] std::vector<double> on_other_text(klens::list_means from, std::size_t metric,
                                                   const std::vector<std::size_t>& members) const {
     std::vector<double> scores;
     for (const std::size_t c : members)
@@ -55,11 +62,16 @@ class ordered_scores {
                                          : std::numeric_limits<double>::quiet_NaN());
     return scores;
   }
-  /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties.
-  [[nodiscard]] std::vector<double> truth(means from, const std::vector<std::size_t>& members) const {
+  /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties. Which ones those are is decided
+  /// anew in every resample, by as many standard errors as their interval reaches towards 0.
+  [[nodiscard]] std::vector<double> truth(klens::list_means from, klens::list_means errors,
+                                          const std::vector<std::size_t>& members) const {
     std::vector<double> increases;
     const std::size_t delta_ce = scanned_ + all_.index_of("delta_ce");
-    for (const std::size_t c : members) increases.push_back(all_.candidates[c].is_significant() ? from[delta_ce][c] : 0);
+    for (const std::size_t c : members) {
+      const double increase = from[delta_ce][c];
+      increases.push_back(std::abs(increase) > errors_to_zero_[c] * errors[delta_ce][c] ? increase : 0);
+    }
     return increases;
   }
 
@@ -67,6 +79,7 @@ class ordered_scores {
   const study& all_;
   std::size_t scanned_;
   std::vector<klens::score_list> lists_;
+  std::vector<double> errors_to_zero_;  // from a candidate's increase to the end of its interval, in standard errors
   std::vector<double> signs_;
 };
 

@@ -80,11 +80,12 @@ std::vector<token_ablation> ablation_of_tokens(const study& all, std::size_t sca
   for (const std::string& scheme : all.schemes()) members.push_back(members_of(all, scheme));
   for (const std::size_t count : doubling_to(sums_of(*all.candidates.front().calibrated, 0).size())) {
     const ordered_scores ordered{all, scanned, count};
-    const auto statistics = [&](ordered_scores::means means) {
-      std::vector<double> values;
+    const auto statistics = [&](klens::list_means means, klens::list_means errors) {
+      std::vector<klens::statistic> values;
       for (const auto& group : members)
         for (std::size_t m = 0; m < scanned; ++m)
-          values.push_back(klens::kendall_tau(ordered.of(means, m, group), ordered.truth(means, group)).value);
+          values.emplace_back(klens::kendall_tau(ordered.of(means, m, group), ordered.truth(means, errors, group)).value,
+                              klens::statistic_kind::correlation);
       return values;
     };
     const auto found = klens::bootstrap_each(ordered.lists(), statistics, {quick_resamples, options.seed, 0.95});

@@ -49,7 +49,7 @@ bool validate(const validate_arguments& arguments) {
       compare_with_perplexity(calibrated, *measured, scan.layers(), {arguments.resamples, arguments.seed, arguments.ablations});
   const study_origin origin{arguments.rank.run.model.string(), arguments.rank.run.tokens.file.string(),
                             arguments.held_out.file.string(), &calibrated, &*measured};
-  print_study(all, origin);
+  print_study(all, origin, arguments.all);
   if (!arguments.rank.output.empty()) {
     klens::write_file(arguments.rank.output, study_json(all, origin));
     std::printf("\nreport written to %s\n", arguments.rank.output.c_str());

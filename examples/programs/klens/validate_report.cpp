@@ -84,6 +84,23 @@ void print_table(const page_table& of) {
   lines.print(stdout);
 }
 
+// The answer in few lines: five metrics, by scheme.
+page_table short_table(const study& all) {
+  const std::vector<std::string> schemes = all.schemes();
+  page_table table{{"scheme", "metric", "tau with perplexity", "95 % interval", "with itself on other text"}, {}, {}, false};
+  for (const study_group& group : all.groups) {
+    if (group.significant_only || (schemes.size() > 1 && group.scheme.empty())) continue;
+    for (const char* name : {"kl", "mse", "sqnr", "top1", "weight_sqnr"}) {
+      const std::size_t m = all.index_of(name);
+      if (m == all.metrics.size()) continue;
+      const metric_verdict& of = group.verdicts[m];
+      table.rows.push_back({group.scheme.empty() ? schemes.front() : group.scheme, name, number_text(of.kendall.value),
+                            range_text(of.kendall), number_text(of.other_text.value)});
+    }
+  }
+  return table;
+}
+
 page_table group_table(const study& all, const study_group& group) {
   page_table table{verdict_heading, {}, group_text(group), false};
   for (std::size_t m = 0; m < all.metrics.size(); ++m) table.rows.push_back(verdict_cells(all.metrics[m], group.verdicts[m]));
@@ -145,8 +162,15 @@ page_table candidate_table(const study& all, const study_group& group) {
 
 }  // namespace
 
-void print_study(const study& all, const study_origin& origin) {
-  std::printf("%s\n", headline(all, origin).c_str());
+void print_study(const study& all, const study_origin& origin, bool everything) {
+  std::printf("%s\n\n", headline(all, origin).c_str());
+  for (const std::string& each : verdict_texts(all)) std::printf("%s\n", each.c_str());
+  print_table(short_table(all));
+  for (const std::string& each : all.left_out) std::printf("- left out: %s\n", each.c_str());
+  if (!everything) {
+    std::printf("\n--all prints more: every metric, significant changes alone, and how many tokens an order takes\n");
+    return;
+  }
   for (const study_group& group : all.groups) {
     print_table(group_table(all, group));
     std::printf("\n");
@@ -159,12 +183,12 @@ void print_study(const study& all, const study_origin& origin) {
   }
   if (!all.ablations.empty())
     for (const page_table& each : ablation_tables(all)) print_table(each);
-  for (const std::string& each : all.left_out) std::printf("- left out: %s\n", each.c_str());
 }
 
 std::string study_page(const study& all, const study_origin& origin) {
   report_page page{"klens validate: " + origin.model};
   page.add_paragraph(headline(all, origin) + ".");
+  for (const std::string& each : verdict_texts(all)) page.add_paragraph(each);
   page.add_paragraph(how_to_read);
   for (const study_group& group : all.groups) {
     if (!group.significant_only) page.add_heading(scheme_text(group.scheme));

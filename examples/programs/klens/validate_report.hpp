@@ -15,8 +15,8 @@ struct study_origin {
   const klens::scores* measured = nullptr;  ///< on the held-out tokens
 };
 
-/// For people: tables, and what follows from them in words.
-void print_study(const study& all, const study_origin& origin);
+/// For people: the verdict in words and one table; with `everything` all tables, and what follows from them in words.
+void print_study(const study& all, const study_origin& origin, bool everything);
 
 /// report.json: format "klens-validation", version 1.
 [[nodiscard]] std::string study_json(const study& all, const study_origin& origin);

@@ -101,19 +101,21 @@ klens::estimate without_rounding(klens::estimate difference) {
 void judge(study& all, std::size_t scanned, const study_options& options) {
   const ordered_scores ordered{all, scanned, std::numeric_limits<std::size_t>::max()};
   const std::size_t kl = all.index_of("kl");
-  const auto statistics = [&](ordered_scores::means means) {
-    std::vector<double> values;
+  using kind = klens::statistic_kind;
+  const auto statistics = [&](klens::list_means means, klens::list_means errors) {
+    std::vector<klens::statistic> values;
     for (const study_group& group : all.groups) {
-      const std::vector<double> truth = ordered.truth(means, group.members);
+      const std::vector<double> truth = ordered.truth(means, errors, group.members);
       const double tau_of_kl = klens::kendall_tau(ordered.of(means, kl, group.members), truth).value;
       for (std::size_t m = 0; m < all.metrics.size(); ++m) {
         const std::vector<double> scores = ordered.of(means, m, group.members);
         const double tau = m == kl ? tau_of_kl : klens::kendall_tau(scores, truth).value;
-        values.push_back(tau);
-        values.push_back(klens::spearman_rho(scores, truth).value);
-        for (const double share : top_shares) values.push_back(overlap_of(scores, truth, share));
-        values.push_back(tau_of_kl - tau);
-        values.push_back(klens::kendall_tau(scores, ordered.on_other_text(means, m, group.members)).value);
+        values.emplace_back(tau, kind::correlation);
+        values.emplace_back(klens::spearman_rho(scores, truth).value, kind::correlation);
+        for (const double share : top_shares) values.emplace_back(overlap_of(scores, truth, share), kind::share);
+        values.emplace_back(tau_of_kl - tau, kind::difference);
+        values.emplace_back(klens::kendall_tau(scores, ordered.on_other_text(means, m, group.members)).value,
+                            kind::correlation);
       }
     }
     return values;
@@ -152,6 +154,7 @@ study compare_with_perplexity(const klens::scores& calibrated, const klens::scor
   study all;
   all.candidates = paired_candidates(calibrated, held_out, all.left_out);
   if (all.candidates.empty()) throw klens::argument_error{"no candidate was measured; there is nothing to compare"};
+  all.sequences = std::min(calibrated.sequences, held_out.sequences);
   all.metrics = all_metrics(calibrated, all.candidates, layers);
   all.groups = groups_of(all);
   const std::size_t scanned = calibrated.metrics.size();

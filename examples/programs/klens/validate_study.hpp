@@ -82,6 +82,9 @@ struct study_options {
   bool ablations = false;
 };
 
+/// With fewer sequences the paired interval has not been shown to hold (benchmarks/stats/tau_coverage): no verdict.
+inline constexpr std::size_t least_for_verdict = 8;
+
 /// Do the metrics order candidates as perplexity does?
 struct study {
   std::vector<study_metric> metrics;
@@ -89,6 +92,7 @@ struct study {
   std::vector<study_group> groups;  ///< all together, significant ones; then by scheme, where there are several
   std::vector<token_need> needs;    ///< by scheme
   std::vector<token_ablation> ablations;
+  std::size_t sequences = 0;          ///< of calibration or held-out tokens, whichever are fewer
   std::vector<std::string> left_out;  ///< candidates that say nothing of damage: one sentence each
 
   [[nodiscard]] std::size_t index_of(const std::string& metric) const;  ///< among metrics, of which it is one

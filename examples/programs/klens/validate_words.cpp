@@ -18,6 +18,15 @@ std::string count_text(double count) {
   return text("%.0f", std::ceil(count / step) * step);
 }
 
+// Which of the two orders candidates more as perplexity does.
+std::string verdict_on(const study& all, const klens::estimate& kl_minus_it, const std::string& other) {
+  if (std::isnan(kl_minus_it.value)) return "too few candidates to tell";
+  if (all.sequences < least_for_verdict)
+    return text("no verdict from fewer than %zu sequences of each text", least_for_verdict);
+  if (kl_minus_it.may_be_zero()) return "undecided, since the interval holds 0";
+  return kl_minus_it.value > 0 ? "kl beats " + other : other + " beats kl";
+}
+
 }  // namespace
 
 std::string number_text(double value) { return std::isnan(value) ? "-" : text("%.3f", value); }
@@ -40,10 +49,28 @@ std::string group_text(const study_group& group) {
 std::string duel_text(const study& all, const study_group& group, const std::string& other) {
   const klens::estimate& apart = group.verdicts[all.index_of(other)].kl_minus;
   if (std::isnan(apart.value)) return "kl against " + other + ": too few candidates to tell.";
-  const std::string verdict = apart.may_be_zero() ? "undecided, since the interval holds 0"
-                              : apart.value > 0   ? "kl beats " + other
-                                                  : other + " beats kl";
-  return "kl against " + other + text(": tau %+.3f (", apart.value) + range_text(apart) + "); " + verdict + ".";
+  return "kl against " + other + text(": tau %+.3f (", apart.value) + range_text(apart) + "); " +
+         verdict_on(all, apart, other) + ".";
+}
+
+std::vector<std::string> verdict_texts(const study& all) {
+  std::vector<std::string> sentences;
+  const bool several = all.schemes().size() > 1;
+  for (const study_group& group : all.groups) {
+    if (group.significant_only || (several && group.scheme.empty())) continue;
+    const std::string scheme = group.scheme.empty() ? all.schemes().front() : group.scheme;
+    std::string sentence = scheme + ": ";
+    for (const char* other : {"mse", "sqnr"}) {
+      const std::size_t m = all.index_of(other);
+      if (m == all.metrics.size()) continue;
+      const klens::estimate& apart = group.verdicts[m].kl_minus;
+      sentence += "kl against " + std::string{other} + text(" %+.3f (", apart.value) + range_text(apart) + "), " +
+                  verdict_on(all, apart, other) + "; ";
+    }
+    sentences.push_back(sentence + text("the perplexity change of %zu of %zu layers lies within its own error.", group.ties,
+                                        group.members.size()));
+  }
+  return sentences;
 }
 
 std::vector<std::string> need_texts(const study& all, const token_need& need, const study_origin& origin) {

@@ -49,6 +49,7 @@ struct validate_arguments {
   std::size_t resamples = 1000;
   std::uint64_t seed = 1;
   bool ablations = false;
+  bool all = false;  ///< print every table
 };
 
 /// What a plan must respect; patterns are regular expressions that are searched in the names of layers.

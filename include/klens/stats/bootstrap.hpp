@@ -9,11 +9,13 @@
 #include <klens/error.hpp>
 #include <klens/stats/interval.hpp>
 #include <klens/stats/rank_correlation.hpp>
+#include <klens/stats/statistic.hpp>
 #include <klens/stats/student_t.hpp>
 #include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -47,12 +49,7 @@ class resampled_sequences {
   [[nodiscard]] double mean(sequence_sums by_sequence) {
     const std::size_t n = by_sequence.size();
     if (n < 2) return mean_of(by_sequence);
-    const std::size_t draws = fresh_ == 0 ? n - 1 : std::max<std::size_t>(1, (fresh_ * (n - 1) + n / 2) / n);
-    while (draws_.size() < draws) draws_.push_back(random_.uniform());
-    if (counts_.size() != n) {
-      counts_.assign(n, 0);
-      for (std::size_t i = 0; i < draws; ++i) counts_[static_cast<std::size_t>(draws_[i] * static_cast<double>(n))] += 1;
-    }
+    draw(n);
     contribution total{0, 0};
     for (std::size_t s = 0; s < n; ++s)
       if (counts_[s] > 0) {
@@ -62,7 +59,31 @@ class resampled_sequences {
     return total.value / total.weight;
   }
 
+  /// The standard error of that mean, from the spread of the sequences drawn; NaN with fewer than two.
+  [[nodiscard]] double standard_error(sequence_sums by_sequence, double mean) {
+    const std::size_t n = by_sequence.size();
+    if (n < 2) return std::numeric_limits<double>::quiet_NaN();
+    draw(n);
+    double squares = 0, weight = 0, draws = 0;
+    for (std::size_t s = 0; s < n; ++s) {
+      const double apart = by_sequence[s].value - mean * by_sequence[s].weight;
+      squares += counts_[s] * apart * apart;
+      weight += counts_[s] * by_sequence[s].weight;
+      draws += counts_[s];
+    }
+    return std::sqrt(squares * draws / static_cast<double>(n - 1)) / weight;
+  }
+
  private:
+  void draw(std::size_t n) {
+    const std::size_t draws = fresh_ == 0 ? n - 1 : std::max<std::size_t>(1, (fresh_ * (n - 1) + n / 2) / n);
+    while (draws_.size() < draws) draws_.push_back(random_.uniform());
+    if (counts_.size() != n) {
+      counts_.assign(n, 0);
+      for (std::size_t i = 0; i < draws; ++i) counts_[static_cast<std::size_t>(draws_[i] * static_cast<double>(n))] += 1;
+    }
+  }
+
   random_stream random_;
   std::size_t fresh_;
   std::vector<double> draws_;
@@ -79,18 +100,34 @@ class resampled_sequences {
 
 }  // namespace detail
 
+/// What a resample makes of the lists: lists[i][c] belongs to candidate c of the i-th one.
+using list_means = std::span<const std::vector<double>>;
+
+namespace detail {
+
+[[nodiscard]] inline interval percentile_interval(double found, std::vector<double>& again, double t) {
+  std::sort(again.begin(), again.end());
+  const double tail = student_t_tail(t, unbounded);
+  const double shift = found - quantile_of(again, 0.5);
+  return {quantile_of(again, tail) + shift, quantile_of(again, 1 - tail) + shift};
+}
+
+}  // namespace detail
+
 /// Statistics of lists of scores, with an interval over sequences: tau between a metric and the perplexity increase, the
 /// difference of two such taus, for any number of metrics from the same draws.
-///   statistics(std::span<const std::vector<double>> means) -> std::vector<double>, always as many;
-///   means[i][c] belongs to lists[i].candidates[c]
-/// The interval is where a statistic would lie on other sequences, as many: the percentile interval, with the tails that
-/// Student's t has at so few sequences, moved so that its median is the value found (resampling adds noise to what is noisy
-/// already, which pulls every tau towards 0; the spread is what can be trusted). Its ends may pass the statistic's own limits.
+///   statistics(list_means means) or statistics(list_means means, list_means standard_errors), which returns a
+///   std::vector<statistic> (or of double, all of them means), always as many. What depends on noise, such as which candidates
+///   are ties, is to be decided from these arguments: then the interval knows that it may turn out otherwise.
+/// The interval is where a statistic would lie on other sequences, as many; its middle is the value found (resampling adds noise
+/// to what is noisy already, which pulls every tau towards 0; the spread is what can be trusted). For a mean it is the percentile
+/// interval with the tails that Student's t has at so few sequences; for rank statistics detail::rank_interval, which stays within
+/// their limits.
 /// Edges      no range where a candidate has fewer than two sequences, or the statistic is a NaN.
 /// Throws     argument_error for a confidence outside 0 .. 1 and a token set that is no index into the lists; shape_error for
 ///            statistics that give a varying number of values.
-/// Precision  a 95 % interval held its target in 89 to 98 % of the cases, with 8 to 64 sequences of a small trained model
-///            (docs/theory.md has the table).
+/// Precision  95 % intervals of tau, and of the difference of two, hold 94 to 98 % with 8 to 64 sequences and 20 to 120 candidates,
+///            ties among them (benchmarks/stats/tau_coverage); at 4 sequences 98 %.
 /// Source     B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; tails: T. C. Hesterberg, The
 ///            American Statistician 69 (2015) 371-386.
 template <class Statistics>
@@ -101,52 +138,66 @@ template <class Statistics>
     if (each.token_set >= lists.size())
       throw argument_error{"bootstrap: a list is of token set " + std::to_string(each.token_set) + "; count sets from 0, " +
                            std::to_string(lists.size()) + " lists have no more"};
-  std::vector<std::vector<double>> means(lists.size());
-  const auto fill = [&](const auto& mean) {
+  constexpr bool wants_errors = std::is_invocable_v<const Statistics&, list_means, list_means>;
+  std::vector<std::vector<double>> means(lists.size()), errors(lists.size());
+  const auto measured = [&](const auto& mean, const auto& error) {
     for (std::size_t i = 0; i < lists.size(); ++i) {
       means[i].clear();
-      for (const sequence_sums& each : lists[i].candidates) means[i].push_back(mean(lists[i].token_set, each));
+      errors[i].clear();
+      for (const sequence_sums& each : lists[i].candidates) {
+        means[i].push_back(mean(lists[i].token_set, each));
+        if constexpr (wants_errors) errors[i].push_back(error(lists[i].token_set, each, means[i].back()));
+      }
     }
+    const auto values = [&] {
+      if constexpr (wants_errors)
+        return statistics(list_means{means}, list_means{errors});
+      else
+        return statistics(list_means{means});
+    }();
+    return std::vector<statistic>(values.begin(), values.end());
   };
   std::size_t fewest = std::numeric_limits<std::size_t>::max();
-  fill([&](std::size_t, sequence_sums sums) {
-    fewest = std::min(fewest, sums.size());
-    return mean_of(sums);
-  });
+  const std::vector<statistic> at_first = measured(
+      [&](std::size_t, sequence_sums sums) {
+        fewest = std::min(fewest, sums.size());
+        return mean_of(sums);
+      },
+      [](std::size_t, sequence_sums sums, double) { return standard_error(sums); });
   std::vector<estimate> found;
-  for (const double each : statistics(std::span<const std::vector<double>>{means})) found.push_back({each, std::nullopt});
+  for (const statistic& each : at_first) found.push_back({each.value, std::nullopt});
   if (fewest < 2) return found;
 
   std::vector<std::vector<double>> again(found.size());
   for (std::size_t r = 0; r < options.resamples; ++r) {
     std::vector<detail::resampled_sequences> sets;
-    fill([&](std::size_t set, sequence_sums sums) {
+    const auto set_of = [&](std::size_t set) -> detail::resampled_sequences& {
       while (sets.size() <= set) sets.emplace_back(options.seed, r, sets.size());
-      return sets[set].mean(sums);
-    });
-    const std::vector<double> values = statistics(std::span<const std::vector<double>>{means});
+      return sets[set];
+    };
+    const std::vector<statistic> values =
+        measured([&](std::size_t set, sequence_sums sums) { return set_of(set).mean(sums); },
+                 [&](std::size_t set, sequence_sums sums, double mean) { return set_of(set).standard_error(sums, mean); });
     if (values.size() != found.size())
       throw shape_error{"bootstrap: statistics gave " + std::to_string(found.size()) + " values, then " +
                         std::to_string(values.size()) + "; it must always give as many"};
     for (std::size_t i = 0; i < values.size(); ++i)
-      if (!detail::is_nan(values[i])) again[i].push_back(values[i]);
+      if (!detail::is_nan(values[i].value)) again[i].push_back(values[i].value);
   }
   const double t = student_t_quantile((1 - options.confidence) / 2, static_cast<double>(fewest) - 1);
-  const double tail = student_t_tail(t, unbounded);
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (detail::is_nan(found[i].value) || again[i].empty()) continue;
-    std::sort(again[i].begin(), again[i].end());
-    const double shift = found[i].value - detail::quantile_of(again[i], 0.5);
-    found[i].range = interval{detail::quantile_of(again[i], tail) + shift, detail::quantile_of(again[i], 1 - tail) + shift};
+    found[i].range = at_first[i].kind == statistic_kind::mean ? detail::percentile_interval(found[i].value, again[i], t)
+                                                              : detail::rank_interval(at_first[i], again[i], t);
   }
   return found;
 }
 
-/// The same for a single one: statistic(std::span<const std::vector<double>> means) -> double.
+/// The same for a single one: of(list_means means) -> statistic or double.
 template <class Statistic>
-[[nodiscard]] estimate bootstrap(std::span<const score_list> lists, const Statistic& statistic,
+[[nodiscard]] estimate bootstrap(std::span<const score_list> lists, const Statistic& of,
                                  const bootstrap_options& options = {}) {
-  const auto alone = [&](std::span<const std::vector<double>> means) { return std::vector<double>{statistic(means)}; };
+  const auto alone = [&](list_means means) { return std::vector<statistic>{of(means)}; };
   return bootstrap_each(lists, alone, options).front();
 }
 
