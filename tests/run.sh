@@ -7,6 +7,7 @@
 #     meson       clang for this machine, Meson, Eigen's products: every test; its package, and projects that use it
 #     headers     clang, newest xsimd (14): each header compiles alone
 #     locale      what reads and writes numbers, in a locale whose decimal point is a comma
+#     python      the Python package: its wheel is built, installed and tested with NumPy alone
 #   bash tests/run.sh --all      these as well
 #     sanitizers  g++ with the address and undefined-behaviour sanitizers: files, the engine and the fuzzers' corpus
 #     threads     g++ with the thread sanitizer: what runs on several threads, of the library and of the engine
@@ -20,8 +21,7 @@
 #     xsimd14-all, aarch64-all    the library's tests, both with the newest xsimd
 #     sanitizers-all, tidy        every test with sanitizers; clang-tidy over the headers
 #     exports     an exported plan in the hands of NNCF, which comes from PyPI
-#     python      the Python package: its wheel is built, installed and tested with NumPy alone
-#     torch       the same wheel with PyTorch and transformers, which come from PyPI
+#     torch       the wheel of the stage python with PyTorch and transformers, which come from PyPI
 #     openvino, llama             the adapters, beside their engines' own tools
 #   bash tests/run.sh STAGE...   only these
 # Each stage leaves its output in build/logs/STAGE.log.
@@ -30,8 +30,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 cd -- "$root" || exit
 source scripts/setup.sh
 
-usual=(format release locale meson headers)
-further=(sanitizers threads mpi onednn xsimd14 aarch64 clang x86-64 avx2 avx512 libcxx xsimd14-all aarch64-all sanitizers-all tidy exports python torch openvino llama)
+usual=(format release locale meson headers python)
+further=(sanitizers threads mpi onednn xsimd14 aarch64 clang x86-64 avx2 avx512 libcxx xsimd14-all aarch64-all sanitizers-all tidy exports torch openvino llama)
 kernels=(-D KLENS_TEST_FOLDERS="detail;metric;quant;compiled")
 library=(-D KLENS_BUILD_EXAMPLES=OFF -D KLENS_INSTALL=OFF)
 clang=(-D CMAKE_CXX_COMPILER=clang++-14)
@@ -186,11 +186,13 @@ stage_exports() {
 }
 # python_wheel: builds the wheel of this checkout into build/wheel and installs it into the virtual environment build/python.
 python_wheel() {
-  [[ -x build/python/bin/python3 ]] || python3 -m venv build/python || return
+  local python=build/python/bin/python3
+  [[ -x $python ]] || python3 -m venv build/python || return
+  "$python" -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "numpy", "pytest", sep="\n")' >build/python/needs &&
+    "$python" -m pip install --quiet -r build/python/needs || skip "the wheels that its build needs could not be had" || return
   rm -rf build/wheel
-  build/python/bin/python3 -m pip wheel --quiet --no-deps --wheel-dir build/wheel . &&
-    build/python/bin/python3 -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl &&
-    build/python/bin/python3 -m pip install --quiet numpy pytest
+  "$python" -m pip wheel --quiet --no-deps --no-build-isolation --config-settings=build-dir=build/wheel-build --wheel-dir build/wheel . &&
+    "$python" -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl
 }
 stage_python() { python_wheel && build/python/bin/python3 -m pytest -q tests/python -m 'not torch'; }
 stage_torch() {
