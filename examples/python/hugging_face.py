@@ -10,7 +10,7 @@ import klens
 
 data = Path(__file__).resolve().parent.parent / "data"  # any folder or name that from_pretrained takes, and its tokens
 model = AutoModelForCausalLM.from_pretrained(data / "wikitext-hybrid-4m", dtype=torch.float32)
-tokens = load_file(data / "wikitext2-calibration.safetensors")["input_ids"][: 2 * 128].reshape(2, 128)
+tokens = load_file(data / "wikitext2-calibration.safetensors")["input_ids"][: 16 * 256].reshape(16, 256)
 
 scores = klens.rank_layers(model, tokens, schemes=["int4-g32", "int8-channel"], method="local")
 for each in scores.ranked("int4-g32")[:3]:
