@@ -42,6 +42,7 @@ class weight_guard {
   weight_error apply(const scheme& storage, const round_trip_options& options = {}) {
     applied_ = true;
     if (lent_weights* const lent = layer_->lent()) {
+      if (lent->changes_itself()) return lent->change(storage, options.threads);
       matrix_ref<float> floats =
           lent->borrow(static_cast<Eigen::Index>(layer_->rows()), static_cast<Eigen::Index>(layer_->columns()));
       return round_trip(storage, floats, floats, options);

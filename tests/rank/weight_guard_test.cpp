@@ -87,6 +87,43 @@ TEST_CASE("weight_guard: memory is lent while weights are changed, each scheme s
                   klens::shape_error);
 }
 
+TEST_CASE("weight_guard: an engine that carries schemes out itself is asked for no floats, and takes the change back once") {
+  std::string kept_as;
+  int taken_back = 0;
+  bool fails = false;
+  klens::layer of{"w", 2, 3,
+                  klens::lent_weights{[](Eigen::Index, klens::matrix_ref<float> into) { into.setZero(); },
+                                      []() -> klens::matrix_ref<float> { throw klens::error{"no memory is lent"}; },
+                                      [&] {
+                                        kept_as.clear();
+                                        ++taken_back;
+                                      },
+                                      [&](const klens::scheme& storage, std::size_t threads) -> klens::weight_change {
+                                        kept_as = storage.name() + " by " + std::to_string(threads);
+                                        if (fails) throw klens::error{"cannot be packed"};
+                                        return {{8, 2}, storage.name() != "fp16"};
+                                      }}};
+  {
+    klens::weight_guard guard{of};
+    CHECK(guard.apply("int4-channel", {.threads = 3}).squared_error == 2);
+    CHECK(kept_as == "int4-channel by 3");
+    CHECK(guard.changed());
+    guard.apply("fp16");
+    CHECK(taken_back == 1);
+    CHECK(!guard.changed());
+    guard.restore();
+    CHECK(taken_back == 2);
+  }
+  CHECK(taken_back == 2);
+  fails = true;
+  {
+    klens::weight_guard guard{of};
+    CHECK_THROWS_AS((void)guard.apply("fp16"), klens::error);
+  }
+  CHECK(taken_back == 3);
+  CHECK(kept_as.empty());
+}
+
 TEST_CASE("weight_guard: weights are back bit for bit after every way out") {
   klens::matrix<float> weights{{1.0f, 0.3f, -0.0f}, {2.0f, -0.1f, 0.9f}};
   const klens::matrix<float> before = weights;

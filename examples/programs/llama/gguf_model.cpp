@@ -125,6 +125,22 @@ std::vector<klens::layer> gguf_model::layers() {
   return all;
 }
 
+std::vector<paged_matrix> gguf_model::stored_matrices() const {
+  std::vector<paged_matrix> all;
+  for (const matrix_tensors& each : matrices_) {
+    const ggml_tensor* const first = each.copies.front();
+    if (!ggml_backend_buffer_is_host(first->buffer)) throw klens::error{each.name + " lies in the memory of a device"};
+    paged_matrix& made = all.emplace_back();
+    made.name = each.name;
+    made.rows = static_cast<std::size_t>(ggml_nrows(first));
+    made.columns = static_cast<std::size_t>(first->ne[0]);
+    made.rows_of_expert = static_cast<std::size_t>(first->ne[1]);
+    made.file = made.current = {first->type, static_cast<const std::byte*>(first->data)};
+    for (ggml_tensor* const tensor : each.copies) made.copies.push_back({tensor});
+  }
+  return all;
+}
+
 tensor_types gguf_model::types_in(llama_ftype mixture) const {
   std::vector<ggml_tensor*> in_order;
   for (const matrix_tensors& each : matrices_) in_order.push_back(each.copies.front());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "gguf_file.hpp"
+#include "paged_weights.hpp"
 
 namespace llama_adapter {
 
@@ -41,6 +42,11 @@ class gguf_model {
   /// The matrices that llama-quantize would change, in the order in which the model uses them. Of a model in floats: they view
   /// this model's memory and end with it.
   [[nodiscard]] std::vector<klens::layer> layers();
+  /// The same matrices as the file stores them. Of a model with arithmetic::stored.
+  [[nodiscard]] std::vector<paged_matrix> stored_matrices() const;
+  /// Whether the embedding is the head as well.
+  [[nodiscard]] bool tied() const noexcept { return tied_; }
+  [[nodiscard]] llama_model* handle() const noexcept { return model_.get(); }
   /// What llama-quantize makes of these matrices in one of its mixtures ("Q4_K_M" is LLAMA_FTYPE_MOSTLY_Q4_K_M).
   [[nodiscard]] tensor_types types_in(llama_ftype mixture) const;
 

@@ -13,12 +13,15 @@
 #include <vector>
 
 #include "engine.hpp"
+#include "format_packer.hpp"
 #include "ggml_format.hpp"
 #include "gguf_file.hpp"
 #include "gguf_model.hpp"
 #include "kl_base.hpp"
 #include "llama_tokens.hpp"
 #include "scan_request.hpp"
+#include "staged_forward.hpp"
+#include "staged_model.hpp"
 
 namespace llama_adapter {
 namespace {
@@ -49,50 +52,53 @@ constexpr const char* base_remark =
     "the reference is a base file: its 16 bits, and what its engine rounds otherwise, are in every score; small ones mean "
     "nothing";
 
-// What a scan runs on: the file's own logits, at the positions of the base file where there is one.
-class rank_forward {
+// What a scan runs on, and at which positions of each sequence it compares.
+struct rank_input {
+  programs::token_set tokens;
+  programs::token_set scored;  // at the positions that are compared
+  position_range compared;
+};
+
+rank_input input_of(programs::token_set tokens) { return {tokens, tokens, {0, tokens.length}}; }
+
+// Throws klens::argument_error for the base file of a model with another vocabulary.
+rank_input input_of(const kl_base& base, const gguf_model& model) {
+  if (base.vocabulary() != model.vocabulary())
+    throw klens::argument_error{"the base file has a vocabulary of " + std::to_string(base.vocabulary()) + ", the model of " +
+                                std::to_string(model.vocabulary())};
+  const position_range compared{base.rows().first, base.rows().count};
+  rank_input input{base.tokens(), {{}, base.tokens().sequences, compared.count}, compared};
+  for (std::size_t s = 0; s < input.tokens.sequences; ++s) {
+    const auto rows = input.tokens.batch(s, 1).subspan(compared.first, compared.count);
+    input.scored.tokens.insert(input.scored.tokens.end(), rows.begin(), rows.end());
+    if (const auto beginning = model.beginning()) input.tokens.tokens[s * input.tokens.length] = *beginning;
+  }
+  return input;
+}
+
+// The whole model for every candidate, where its graph cannot be cut.
+class whole_forward {
  public:
-  rank_forward(gguf_model& model, programs::token_set tokens, std::size_t per_batch)
-      : model_{model}, tokens_{std::move(tokens)}, scored_{tokens_}, per_batch_{per_batch} {}
-  rank_forward(gguf_model& model, kl_base& base, std::size_t per_batch) : model_{model}, per_batch_{per_batch}, base_{&base} {
-    if (base.vocabulary() != model.vocabulary())
-      throw klens::argument_error{"the base file has a vocabulary of " + std::to_string(base.vocabulary()) + ", the model of " +
-                                  std::to_string(model.vocabulary())};
-    tokens_ = base.tokens();
-    scored_ = {{}, tokens_.sequences, base.rows().count};
-    for (std::size_t s = 0; s < tokens_.sequences; ++s) {
-      const auto rows = tokens_.batch(s, 1).subspan(base.rows().first, base.rows().count);
-      scored_.tokens.insert(scored_.tokens.end(), rows.begin(), rows.end());
-      if (const auto beginning = model.beginning()) tokens_.tokens[s * tokens_.length] = *beginning;
-    }
-  }
-
-  /// The tokens at the positions that are compared.
-  [[nodiscard]] const programs::token_set& scored() const noexcept { return scored_; }
-
-  /// The base file's logits of a batch.
-  [[nodiscard]] klens::matrix<float> reference(std::size_t batch) const {
-    return base_->logits(batch * per_batch_, tokens_.batch(batch, per_batch_).size() / tokens_.length);
-  }
+  whole_forward(gguf_model& model, const rank_input& input, std::size_t per_batch)
+      : model_{model}, input_{input}, per_batch_{per_batch} {}
 
   [[nodiscard]] klens::matrix<float> operator()(std::size_t batch) {
-    const auto some = tokens_.batch(batch, per_batch_);
-    const std::size_t sequences = some.size() / tokens_.length;
-    klens::matrix<float> all = model_.logits(some, tokens_.length);
-    if (!base_) return all;
-    const auto count = static_cast<Eigen::Index>(base_->rows().count);
+    const auto some = input_.tokens.batch(batch, per_batch_);
+    const std::size_t length = input_.tokens.length, sequences = some.size() / length;
+    klens::matrix<float> all = model_.logits(some, length);
+    if (input_.compared.count == length) return all;
+    const auto count = static_cast<Eigen::Index>(input_.compared.count);
     klens::matrix<float> rows(count * static_cast<Eigen::Index>(sequences), all.cols());
     for (std::size_t s = 0; s < sequences; ++s)
       rows.middleRows(static_cast<Eigen::Index>(s) * count, count) =
-          all.middleRows(static_cast<Eigen::Index>(s * tokens_.length + base_->rows().first), count);
+          all.middleRows(static_cast<Eigen::Index>(s * length + input_.compared.first), count);
     return rows;
   }
 
  private:
   gguf_model& model_;
-  programs::token_set tokens_, scored_;
+  const rank_input& input_;
   std::size_t per_batch_;
-  kl_base* base_ = nullptr;
 };
 
 }  // namespace
@@ -105,26 +111,56 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
   const bool has_base = !of_llama.base.empty();
   if (has_base && (!arguments.run.tokens.file.empty() || !of_llama.text.empty()))
     throw klens::argument_error{"--kl-divergence-base: brings its tokens along; leave --tokens and --file away"};
-  if (has_base && (arguments.from == "quantized" || !arguments.checkpoint.empty()))
-    throw klens::argument_error{"--kl-divergence-base: not together with --from quantized and --checkpoint"};
+  if (has_base && (arguments.from == "quantized" || !arguments.checkpoint.empty() || request.predicts()))
+    throw klens::argument_error{
+        "--kl-divergence-base: not together with --from quantized, --checkpoint and --method local or refine"};
   std::optional<kl_base> base;
   if (has_base) base.emplace(of_llama.base);
   start_engine();
   const gguf_file file{arguments.run.model};
-  gguf_model model{file, arithmetic::floats, {arguments.run.threads, of_llama.gpu_layers}};
-  const std::size_t per_batch = request.sequences_per_batch();
-  rank_forward forward = base ? rank_forward{model, *base, per_batch}
-                              : rank_forward{model, read_tokens(arguments.run.tokens, of_llama, model), per_batch};
+  const run_settings settings{arguments.run.threads, of_llama.gpu_layers};
+  std::optional<gguf_model> model{std::in_place, file, arithmetic::stored, settings};
+  const rank_input input =
+      base ? input_of(*base, *model) : input_of(request.as_scanned(read_tokens(arguments.run.tokens, of_llama, *model)));
+  std::optional<staged_model> staged;
+  std::vector<std::string> on_stages;
+  std::vector<klens::layer> layers;
+  try {
+    staged.emplace(*model, format_packer::make, settings, input.tokens.batch(0, 1));
+    if (request.predicts() && staged->stages() < 2)
+      throw uncut_error{"no block of it does alone what it does in the whole model"};
+    layers = staged->layers();
+    on_stages = staged->remarks();
+  } catch (const uncut_error& caught) {
+    staged.reset();
+    model.reset();
+    model.emplace(file, arithmetic::floats, settings);
+    layers = model->layers();
+    on_stages.push_back(caught.what() +
+                        std::string{"; every candidate runs the whole model, and all of it lies in memory as float32"});
+  }
   programs::scan_subject subject{
-      file.path().filename().string() + " in llama.cpp", {file.path()}, request.chosen(model.layers()), forward.scored()};
+      file.path().filename().string() + " in llama.cpp", {file.path()}, request.chosen(layers), input.scored};
+  const std::size_t per_batch = request.sequences_per_batch();
   const auto measure = [&](const auto& schemes, const auto& metrics, klens::rank_options options) {
-    if (base) options.reference = [&forward](std::size_t batch) { return forward.reference(batch); };
-    klens::scores scores = klens::rank_layers(subject.layers, forward, schemes, metrics, options);
+    if (base)
+      options.reference = [&](std::size_t batch) {
+        return base->logits(batch * per_batch, input.tokens.batch(batch, per_batch).size() / input.tokens.length);
+      };
+    klens::scores scores;
+    if (staged) {
+      scores = klens::rank_layers(subject.layers, staged_forward{*staged, input.tokens, per_batch, input.compared}, schemes,
+                                  metrics, options);
+    } else {
+      options.method = klens::scan_method::exact;
+      scores = klens::rank_layers(subject.layers, whole_forward{*model, input, per_batch}, schemes, metrics, options);
+    }
     for (std::string& remark : remarks_of(file, subject.layers, scores.schemes())) scores.remarks.push_back(std::move(remark));
+    scores.remarks.insert(scores.remarks.end(), on_stages.begin(), on_stages.end());
     if (base) scores.remarks.emplace_back(base_remark);
     return scores;
   };
-  return request.rank(subject, measure, {.checkpoint = arguments.checkpoint});
+  return request.rank(subject, measure, {.checkpoint = arguments.checkpoint, .noise_floor = staged && !base});
 }
 
 }  // namespace llama_adapter

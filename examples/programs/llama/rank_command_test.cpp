@@ -144,3 +144,27 @@ TEST_CASE("klens-llama rank: tokens and types that do not go with the model are 
   check_refused(rank(path, with_tokens() + "--types q4_0,Q4_0"), "is named twice");
   check_refused(rank(path, with_tokens() + "--tensors nowhere"), "nowhere");
 }
+
+TEST_CASE("klens-llama rank: local and refine predict kl, and measure what no single stage shows") {
+  const std::filesystem::path path = written(tiny_model{});
+  const std::string tokens = with_tokens() + "--types q4_0,q2_k ";
+  REQUIRE(support::run_klens(rank(path, tokens)).exit_code == 0);
+  const klens::scores exact = klens::read_scores(scratch("scores.json")).result;
+  for (const std::string method : {"--method local", "--method refine --stop top:3"}) {
+    CAPTURE(method);
+    const auto result = support::run_klens(rank(path, tokens + method));
+    REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
+    CHECK(holds(result.output, "expected agreement with the exhaustive order"));
+    const klens::scores predicted = klens::read_scores(scratch("scores.json")).result;
+    REQUIRE(predicted.candidates.size() == exact.candidates.size());
+    std::size_t held = 0;
+    for (const klens::layer_score& each : predicted.candidates) {
+      const klens::layer_score* const measured = exact.find(each.layer, each.scheme);
+      REQUIRE(measured);
+      CHECK(each.bytes == measured->bytes);
+      if (each.metrics[0].low <= measured->metrics[0].mean && measured->metrics[0].mean <= each.metrics[0].high) ++held;
+    }
+    CHECK(held >= predicted.candidates.size() * 3 / 4);
+  }
+  check_refused(rank(path, tokens + "--method refine"), "refine needs options.stop");
+}

@@ -152,11 +152,16 @@ std::size_t scan_request::sequences_per_batch() const {
 }
 
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
-  const token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
+  token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
   expect_next_tokens(all);
-  if (method_of(arguments_) == klens::scan_method::exact) return all;
-  return in_windows(all, window_order::least_context, arguments_.seed);
+  return as_scanned(std::move(all));
 }
+
+token_set scan_request::as_scanned(token_set tokens) const {
+  return predicts() ? in_windows(tokens, window_order::least_context, arguments_.seed) : tokens;
+}
+
+bool scan_request::predicts() const { return method_of(arguments_) != klens::scan_method::exact; }
 
 std::vector<klens::layer> scan_request::chosen(const std::vector<klens::layer>& all) const {
   const std::string& pattern = arguments_.layers;

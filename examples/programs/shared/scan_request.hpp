@@ -46,6 +46,10 @@ class scan_request {
 
   [[nodiscard]] std::size_t sequences_per_batch() const;
   [[nodiscard]] token_set read_tokens(std::size_t vocabulary) const;
+  /// Tokens as the method wants them: the methods local and refine look at a few windows drawn across them.
+  [[nodiscard]] token_set as_scanned(token_set tokens) const;
+  /// Whether the method is one that predicts (local and refine).
+  [[nodiscard]] bool predicts() const;
   /// Those of a model's layers that --layers asks for. Throws klens::argument_error where there are none;
   /// `all` has at least one.
   [[nodiscard]] std::vector<klens::layer> chosen(const std::vector<klens::layer>& all) const;
