@@ -206,7 +206,7 @@ TEST_CASE("klens-llama plan: a tensor of which nobody knows what it loses stays 
   for (nlohmann::json& each : json.at("candidates"))
     if (each.at("layer") == "blk.1.attn_k.weight") each["result"] = "output_unchanged";
   std::ofstream{scratch("unknown.json")} << json;
-  const std::string command = "plan " + quoted(model()) + " --bpw 5 --output " + quoted(scratch("types.txt")) + " --scores " +
+  const std::string command = "plan " + quoted(model()) + " --bpw 6 --output " + quoted(scratch("types.txt")) + " --scores " +
                               quoted(scratch("unknown.json"));
   const auto kept = support::run_klens(command);
   REQUIRE_MESSAGE(kept.exit_code == 0, kept.errors);

@@ -57,6 +57,12 @@ std::size_t place_in_block(const std::string& name) {
   return static_cast<std::size_t>(std::ranges::find(order, klens::kind_of(name)) - order.begin());
 }
 
+// ggml's threads wait for one another, busily, after every node: that pays where a block has work for milliseconds.
+bool worth_sharing(const paged_weights& weights, std::size_t positions) {
+  constexpr std::size_t products = std::size_t{1} << 25;
+  return weights.float_bytes() / sizeof(float) * positions >= products;
+}
+
 double difference_of(const klens::matrix<float>& a, const klens::matrix<float>& b) {
   const double size = b.cast<double>().norm(), apart = (a.cast<double>() - b.cast<double>()).norm();
   return std::isfinite(apart) && size > 0 ? apart / size : HUGE_VAL;
@@ -88,7 +94,7 @@ staged_model::staged_model(gguf_model& of, paged_weights::packers packer_of, con
     for (paged_matrix::copy& copy : each.copies) copy.use = use_of(copy.tensor);
   }
   weights_ = std::make_unique<paged_weights>(std::move(matrices), std::move(packer_of), settings.threads);
-  runner_ = std::make_unique<graph_runner>(*weights_, settings.threads);
+  runner_ = std::make_unique<graph_runner>(*weights_, worth_sharing(*weights_, sample.size()) ? settings.threads : 1);
   head_matrix_ = weights_->find(product_->src[0]);
   to_head_ = std::make_unique<graph_piece>(*runner_, head_graph_, head_graph_.find(cuts_.back().first), product_->src[1]);
   if (ggml_tensor* const output = head_graph_.find("result_output"); output != product_)
