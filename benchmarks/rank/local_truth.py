@@ -4,11 +4,13 @@ docs/theory.md, section 6, for each scheme:
     local_truth.py KLENS MODEL TOKENS [--schemes int4-channel,int8-channel] [--sequences 16] [--length 256] [--ceiling FIRST]
                    [--seeds 10] [--method local] [--stop top:20] [--keep FOLDER]
 The exhaustive scans are kept in FOLDER and made only once. --ceiling: the first token of another text in the file (or
-FILE:FIRST in another), whose exhaustive ranking is compared with the first one's."""
+FILE:FIRST in another), whose exhaustive ranking is compared with the first one's. Without it the ceiling is what the
+exhaustive scan lets expect: tau between resamples of its sequences."""
 import argparse
 import json
 import math
 import pathlib
+import random
 import statistics
 import subprocess
 
@@ -53,6 +55,20 @@ def tau(a, b):
     return agree / math.sqrt((len(pairs) - ties_a) * (len(pairs) - ties_b))
 
 
+def expected_ceiling(truth):
+    """The tau to expect between two exhaustive rankings by as many sequences: the mean between resamples of all but one of them,
+    whose means scatter as those of fresh sequences do."""
+    random_numbers = random.Random(1)
+    sequences = len(next(iter(truth.values()))["by_sequence"]["values"])
+
+    def resampled():
+        drawn = [random_numbers.randrange(sequences) for _ in range(sequences - 1)]
+        sums = [each["by_sequence"] for each in truth.values()]
+        return [sum(each["values"][s] for s in drawn) / sum(each["weights"][s] for s in drawn) for each in sums]
+
+    return statistics.mean(tau(resampled(), resampled()) for _ in range(40))
+
+
 def top(kls, count):
     return sorted(kls, key=lambda layer: -kls[layer]["mean"])[:count]
 
@@ -91,6 +107,8 @@ def main():
         row = f"  {scheme}: tau {statistics.median(taus):.3f} ({min(taus):.3f})"
         if other:
             row += f", ceiling {tau([kls_of(other, scheme)[layer]['mean'] for layer in layers], means):.3f}"
+        else:
+            row += f", expected ceiling {expected_ceiling(truth):.3f}"
         print(f"{row}; held {statistics.mean(held):.3f} ({min(held):.2f}); top 20: {statistics.median(tops):.0f} ({min(tops)}), "
               f"of them or tied with the 20th {statistics.median(untied):.0f} ({min(untied)})")
     off = [expected - statistics.mean(true) for expected, true in zip(off, true_taus)]

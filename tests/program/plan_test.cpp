@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "program/klens.hpp"
+#include "support/browser.hpp"
 
 namespace {
 
@@ -477,4 +478,32 @@ TEST_CASE("klens plan: tokens that were scored are refused as held-out, wherever
   // Nor may a plan be made by measuring on the held-out tokens.
   check_refused(run_plan("--allocator tolerance --calibration '" + held_out_file + "'"), "has tokens of the held-out ones");
   check_refused(run_plan("--allocator tolerance --calibration " + quoted(folder / "gone")), "name their file with");
+}
+
+TEST_CASE("plan --html: every planned layer is shown in the colour of its scheme, in a browser too") {
+  const temporary_folder folder;
+  const auto result =
+      run_plan("--budget 5.5bpw --output " + quoted(folder / "plan.json") + " --html " + quoted(folder / "plan.html"));
+  REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
+  CHECK(result.output.find("page written to " + (folder / "plan.html").string()) != std::string::npos);
+  const klens::plan plan = klens::read_plan(folder / "plan.json");
+  const std::string page = support::content_of(folder / "plan.html");
+  std::set<std::string> schemes;
+  for (const klens::layer_scheme& each : plan.layers) {
+    schemes.insert(each.scheme);
+    CHECK(page.find(each.layer + " (") != std::string::npos);
+    const std::size_t at = page.find(each.layer + " (");
+    CHECK(page.substr(at, 200).find("): " + each.scheme + ", ") != std::string::npos);
+  }
+  REQUIRE(schemes.size() > 1);
+  for (const char* load : {"http:", "https:", "src=", "href=", "url(", "@import"}) CHECK(page.find(load) == std::string::npos);
+  check_refused(run_plan("--budget 5.5bpw --html /nowhere/plan.html"), "/nowhere/plan.html");
+  if (!support::has_browser()) {
+    MESSAGE("skipped: chromium is not installed");
+    return;
+  }
+  const support::page_in_browser seen = support::look_at(page, 360);
+  REQUIRE(seen.loaded);
+  CHECK(seen.points == plan.layers.size() + schemes.size());
+  CHECK_FALSE(seen.scrolls);
 }

@@ -118,6 +118,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   plan_command.add_option("--calibration", plan.calibration,
                           "where the scored tokens are now, for the allocator tolerance (default: where the scores say)");
   plan_command.add_option("--output", plan.output, "write plan.json here");
+  plan_command.add_option("--html", plan.html, "draw the plan in a page here");
   plan_command.add_option("--export", plan.exports, programs::export_help())->expected(1)->take_all();
   plan_command.callback([&] { programs::plan(plan); });
 

@@ -17,6 +17,7 @@
 #include "named_allocator.hpp"
 #include "plan_export.hpp"
 #include "plan_inputs.hpp"
+#include "plan_page.hpp"
 #include "plan_remarks.hpp"
 #include "plan_versions.hpp"
 #include "terminal.hpp"
@@ -152,17 +153,23 @@ decision decide(plan_inputs& inputs, const plan_arguments& arguments) {
   return made;
 }
 
-void print_table(const std::vector<listed_version>& listed, const std::vector<klens::measured_version>& measured,
-                 double weights) {
-  table lines{"lrrrrrr"};
-  lines.add({"model", "bytes", "bits/weight", "kl", "ppl", "+-", "top1"});
+// The table of what was measured, its heading first.
+std::vector<std::vector<std::string>> rows_of(const std::vector<listed_version>& listed,
+                                              const std::vector<klens::measured_version>& measured, double weights) {
+  std::vector<std::vector<std::string>> rows{{"model", "bytes", "bits/weight", "kl", "ppl", "+-", "top1"}};
   for (std::size_t v = 0; v < listed.size(); ++v) {
     const klens::measured_version& of = measured[v + 1];
     const double error = of.perplexity_error(measured[0]);
-    lines.add({listed[v].name, text("%llu", static_cast<unsigned long long>(listed[v].bytes)),
-               text("%.3f", 8 * static_cast<double>(listed[v].bytes) / weights), text("%.5g", of.kl.mean()),
-               text("%.4f", of.perplexity()), std::isnan(error) ? "" : text("%.3f", error), text("%.4f", of.top1.mean())});
+    rows.push_back({listed[v].name, text("%llu", static_cast<unsigned long long>(listed[v].bytes)),
+                    text("%.3f", 8 * static_cast<double>(listed[v].bytes) / weights), text("%.5g", of.kl.mean()),
+                    text("%.4f", of.perplexity()), std::isnan(error) ? "" : text("%.3f", error), text("%.4f", of.top1.mean())});
   }
+  return rows;
+}
+
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  table lines{"lrrrrrr"};
+  for (const auto& each : rows) lines.add(each);
   lines.print(stdout);
   std::printf("+-: standard error of the perplexity's difference to that of the untouched model\n\n");
 }
@@ -171,7 +178,8 @@ void print_table(const std::vector<listed_version>& listed, const std::vector<kl
 
 void plan(const plan_arguments& arguments) {
   check_request(arguments);
-  if (!arguments.output.empty()) klens::atomic_file{arguments.output};
+  for (const auto& each : {arguments.output, arguments.html})
+    if (!each.empty()) klens::atomic_file{each};  // one that cannot be written is better known before the work
   plan_exports exports{arguments.exports};
   std::optional<listed_version> second;
   if (!arguments.second_opinion.empty()) {
@@ -206,11 +214,13 @@ void plan(const plan_arguments& arguments) {
                     own.kl.positions(), own.kl_error(),   own.perplexity_error(measured[0]),
                     own.top1_error()};
 
-  std::printf("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %s (%zu positions)\n\n",
-              arguments.allocator.c_str(), found.layers.size(), arguments.metric.c_str(),
-              static_cast<unsigned long long>(found.bytes), static_cast<unsigned long long>(found.budget_bytes),
-              size_text(inputs.held_out).c_str(), own.kl.positions());
-  print_table(listed, measured, static_cast<double>(klens::weights_of(made.units)));
+  const std::string headline =
+      text("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %s (%zu positions)", arguments.allocator.c_str(),
+           found.layers.size(), arguments.metric.c_str(), static_cast<unsigned long long>(found.bytes),
+           static_cast<unsigned long long>(found.budget_bytes), size_text(inputs.held_out).c_str(), own.kl.positions());
+  const auto rows = rows_of(listed, measured, static_cast<double>(klens::weights_of(made.units)));
+  std::printf("%s\n\n", headline.c_str());
+  print_table(rows);
   for (const listed_version& each : listed) std::printf("%s", remark_on(each, untouched).c_str());
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];
@@ -227,6 +237,11 @@ void plan(const plan_arguments& arguments) {
   if (!arguments.output.empty()) {
     klens::write_plan(arguments.output, found);
     std::printf("plan written to %s\n", arguments.output.c_str());
+  }
+  if (!arguments.html.empty()) {
+    klens::write_file(arguments.html, plan_page(found, inputs.layers, inputs.scored.result, rows,
+                                                arguments.run.model.filename().string(), headline));
+    std::printf("page written to %s\n", arguments.html.c_str());
   }
 }
 

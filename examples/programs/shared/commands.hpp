@@ -73,7 +73,7 @@ struct plan_arguments {
   std::uint64_t seed = 1;
   double gamma = 1.10;
   plan_rules rules;
-  std::filesystem::path output;
+  std::filesystem::path output, html;
   std::vector<std::string> exports;  ///< TARGET=PATH
 };
 

@@ -15,6 +15,7 @@ struct share_bar {
   std::string name;
   double share = 0;         ///< 0 to 1
   std::string description;  ///< shown when pointed at or touched
+  std::string look = "c0";  ///< CSS class that colours it
 };
 
 /// Shares below one another as an SVG element, the longest bar as wide as there is room.
@@ -32,7 +33,8 @@ struct share_bar {
                 escaped(each.description).c_str(), y, width, row) +
            text("<text class='label' x='%.1f' y='%.1f' text-anchor='end'>%s</text>", left - 6, y + 14,
                 escaped(each.name).c_str()) +
-           text("<rect class='mark c0 cell' x='%.1f' y='%.1f' width='%.1f' height='12'/>", left, y + 4, std::max(1.0, length)) +
+           text("<rect class='mark cell %s' x='%.1f' y='%.1f' width='%.1f' height='12'/>", each.look.c_str(), left, y + 4,
+                std::max(1.0, length)) +
            text("<text x='%.1f' y='%.1f'>%.1f %%</text></g>\n", left + std::max(1.0, length) + 6, y + 14, 100 * each.share);
   }
   return svg + "</svg>";
