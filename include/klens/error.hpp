@@ -1,6 +1,8 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <klens/detail/instruction_set.hpp>
 #include <stdexcept>
@@ -41,17 +43,41 @@ struct file_error : error {
 
 namespace detail {
 
+/// A part of a message: text, or a whole number.
+struct message_part {
+  std::string_view text;
+  bool is_number = false, is_negative = false;
+  std::uintmax_t magnitude = 0;
+
+  message_part(std::string_view of) : text{of} {}    // NOLINT: implicit
+  message_part(const char* of) : text{of} {}         // NOLINT: implicit
+  message_part(const std::string& of) : text{of} {}  // NOLINT: implicit
+  template <std::integral Number>
+  message_part(Number number)  // NOLINT: implicit
+      : is_number{true},
+        is_negative{number < 0},
+        magnitude{is_negative ? 0 - static_cast<std::uintmax_t>(number) : static_cast<std::uintmax_t>(number)} {}
+};
+
 /// Parts of a message in one. (A chain of + is compiled where it stands, and costs a compiler as much as a loop.)
-[[nodiscard, gnu::cold, gnu::noinline]] inline std::string joined(std::initializer_list<std::string_view> parts) {
+[[nodiscard, gnu::cold, gnu::noinline]] inline std::string joined(std::initializer_list<message_part> parts) {
   std::string all;
-  for (const std::string_view each : parts) all += each;
+  for (const message_part& each : parts) {
+    if (each.is_negative) all += '-';
+    all += each.is_number ? std::string_view{std::to_string(each.magnitude)} : each.text;
+  }
   return all;
 }
-[[nodiscard, gnu::cold, gnu::noinline]] inline std::string count_text(std::ptrdiff_t count) { return std::to_string(count); }
+
+/// Throws an error whose message is these parts joined.
+template <class Error>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(std::initializer_list<message_part> parts) {
+  throw Error{joined(parts)};
+}
 
 /// "4x8": how a shape looks in a message.
 [[nodiscard, gnu::cold, gnu::noinline]] inline std::string shape_text(std::ptrdiff_t rows, std::ptrdiff_t columns) {
-  return joined({count_text(rows), "x", count_text(columns)});
+  return joined({rows, "x", columns});
 }
 
 /// Text from outside, quoted and fit for a one-line message: control characters are masked, a long text is cut.

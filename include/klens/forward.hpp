@@ -24,14 +24,15 @@ struct logits_view {
   logits_view(const float* first, std::size_t rows, std::size_t columns, std::size_t from_row_to_row)
       : data{first}, positions{rows}, vocabulary{columns}, stride{from_row_to_row} {
     if (stride < vocabulary)
-      throw shape_error{"logits_view: rows of " + std::to_string(vocabulary) + " logits cannot lie " + std::to_string(stride) +
-                        " floats apart; the stride counts floats from one row to the next"};
+      detail::refuse<shape_error>({"logits_view: rows of ", vocabulary, " logits cannot lie ", stride,
+                                   " floats apart; the stride counts floats from one row to the next"});
   }
   /// Throws shape_error unless the span holds exactly that many logits.
   logits_view(std::span<const float> all, std::size_t rows, std::size_t columns) : logits_view{all.data(), rows, columns} {
     if (all.size() != rows * columns)
-      throw shape_error{"logits_view: a span of " + std::to_string(all.size()) + " floats is not " +
-                        detail::shape_text(static_cast<std::ptrdiff_t>(rows), static_cast<std::ptrdiff_t>(columns))};
+      detail::refuse<shape_error>(
+          {"logits_view: a span of ", all.size(), " floats is not ",
+           detail::shape_text(static_cast<std::ptrdiff_t>(rows), static_cast<std::ptrdiff_t>(columns))});
   }
 };
 

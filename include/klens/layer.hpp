@@ -162,8 +162,8 @@ class layer {
 
   /// What to tell a reader about restore_failure, and what to do.
   [[nodiscard]] std::string restore_failure_text() const {
-    return name + ": its weights are NOT back as they were, because store failed while restoring them (" + restore_failure +
-           "); load the model again before you use it";
+    return detail::joined({name, ": its weights are NOT back as they were, because store failed while restoring them (",
+                           restore_failure, "); load the model again before you use it"});
   }
 
  private:
@@ -224,16 +224,17 @@ class layer {
         data_{weights},
         stride_{static_cast<Eigen::Index>(stride == 0 ? columns : stride)} {
     expect_weights();
-    if (data_ == nullptr) throw argument_error{name + ": its weights are at a null pointer"};
+    if (data_ == nullptr) detail::refuse<argument_error>({name, ": its weights are at a null pointer"});
     if (rows_ > 1 && stride_ < static_cast<Eigen::Index>(columns_))
-      throw shape_error{name + ": rows of " + std::to_string(columns_) + " weights cannot lie " + std::to_string(stride) +
-                        " apart; the stride counts weights from one row to the next"};
+      detail::refuse<shape_error>({name, ": rows of ", columns_, " weights cannot lie ", stride,
+                                   " apart; the stride counts weights from one row to the next"});
   }
 
   void expect_weights() const {
     if (rows_ == 0 || columns_ == 0)
-      throw shape_error{name + ": a layer needs at least one weight, its shape is " +
-                        detail::shape_text(static_cast<std::ptrdiff_t>(rows_), static_cast<std::ptrdiff_t>(columns_))};
+      detail::refuse<shape_error>(
+          {name, ": a layer needs at least one weight, its shape is ",
+           detail::shape_text(static_cast<std::ptrdiff_t>(rows_), static_cast<std::ptrdiff_t>(columns_))});
   }
 
   template <class Visitor>

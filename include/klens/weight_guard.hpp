@@ -115,9 +115,9 @@ inline void expect_finite_weights(const layer& each) {
     at = r * columns + (found - own.begin());
   }
   if (bad == nullptr) return;
-  throw numeric_error{each.name + ": weight [" + std::to_string(at / columns) + ", " + std::to_string(at % columns) + "] is " +
-                      number_text(static_cast<double>(*bad)) +
-                      "; a layer with such a weight cannot be quantized: repair the model"};
+  refuse<numeric_error>({each.name, ": weight [", at / columns, ", ", at % columns, "] is ",
+                         number_text(static_cast<double>(*bad)),
+                         "; a layer with such a weight cannot be quantized: repair the model"});
 }
 
 }  // namespace detail

@@ -85,7 +85,7 @@ inline any_metric any_metric::parse(std::string_view text) {
     if (each.name == text) return std::move(each);
     known += (known.empty() ? "" : ", ") + each.name;
   }
-  throw argument_error{"unknown metric " + detail::name_text(text) + "; known are " + known};
+  detail::refuse<argument_error>({"unknown metric ", detail::name_text(text), "; known are ", known});
 }
 
 }  // namespace klens

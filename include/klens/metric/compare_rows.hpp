@@ -18,10 +18,9 @@ namespace detail {
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_logits(std::span<const float> row, const char* whose) {
   for (std::size_t i = 0; i < row.size(); ++i)
     if (is_nan(row[i]) || (is_infinite(row[i]) && row[i] > 0))
-      throw numeric_error{
-          joined({whose, " logit ", count_text(static_cast<std::ptrdiff_t>(i)), " of ", count_text(std::ssize(row)),
-                  is_nan(row[i]) ? " is NaN" : " is +inf", "; logits must be finite, or -inf where masked"})};
-  throw numeric_error{joined({"every ", whose, " logit is -inf; leave at least one token unmasked"})};
+      refuse<numeric_error>({whose, " logit ", i, " of ", std::ssize(row), is_nan(row[i]) ? " is NaN" : " is +inf",
+                             "; logits must be finite, or -inf where masked"});
+  refuse<numeric_error>({"every ", whose, " logit is -inf; leave at least one token unmasked"});
 }
 
 }  // namespace detail
@@ -40,8 +39,8 @@ namespace detail {
 
 inline void expect_equal_rows(std::span<const float> reference, std::span<const float> observed) {
   if (reference.size() != observed.size() || reference.empty())
-    throw shape_error{joined({"the reference row has ", count_text(std::ssize(reference)), " logits, the observed row ",
-                              count_text(std::ssize(observed)), "; give as many of each, at least one"})};
+    refuse<shape_error>({"the reference row has ", std::ssize(reference), " logits, the observed row ", std::ssize(observed),
+                         "; give as many of each, at least one"});
 }
 
 /// compare_rows for sums that are known beforehand, which compiles no other loops.

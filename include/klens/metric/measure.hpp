@@ -48,26 +48,25 @@ template <metric... Metrics>
                                                            Eigen::Index observed_rows, Eigen::Index observed_columns,
                                                            std::span<const std::int32_t> next_tokens) {
   if (rows != observed_rows || columns != observed_columns)
-    throw shape_error{joined({names(), ": reference is ", shape_text(rows, columns), ", observed is ",
-                              shape_text(observed_rows, observed_columns)})};
+    refuse<shape_error>(
+        {names(), ": reference is ", shape_text(rows, columns), ", observed is ", shape_text(observed_rows, observed_columns)});
   if (rows == 0 || columns == 0)
-    throw shape_error{joined({names(), ": logits are ", shape_text(rows, columns), "; give at least 1x1"})};
+    refuse<shape_error>({names(), ": logits are ", shape_text(rows, columns), "; give at least 1x1"});
   if (next_tokens.empty()) return;
   if (next_tokens.size() != static_cast<std::size_t>(rows))
-    throw shape_error{joined({names(), ": logits are ", shape_text(rows, columns), ", next_tokens has ",
-                              count_text(std::ssize(next_tokens)), " entries; give one for each row"})};
+    refuse<shape_error>({names(), ": logits are ", shape_text(rows, columns), ", next_tokens has ", std::ssize(next_tokens),
+                         " entries; give one for each row"});
   for (std::size_t t = 0; t < next_tokens.size(); ++t)
     if (next_tokens[t] < -1 || next_tokens[t] >= columns)
-      throw argument_error{
-          joined({names(), ": next token ", count_text(next_tokens[t]), " at row ", count_text(static_cast<std::ptrdiff_t>(t)),
-                  " is outside the vocabulary of ", count_text(columns)})};
+      refuse<argument_error>(
+          {names(), ": next token ", next_tokens[t], " at row ", t, " is outside the vocabulary of ", columns});
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_position(std::size_t position, const char* reason) {
-  throw numeric_error{joined({"position ", count_text(static_cast<std::ptrdiff_t>(position)), ": ", reason})};
+  refuse<numeric_error>({"position ", position, ": ", reason});
 }
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_nan(std::string (*names)()) {
-  throw numeric_error{joined({names(), ": a metric is NaN"})};
+  refuse<numeric_error>({names(), ": a metric is NaN"});
 }
 
 }  // namespace detail

@@ -64,8 +64,7 @@ template <row_sums Needs>
 [[nodiscard]] inline double cross_entropy_change(std::span<const float> reference, std::span<const float> observed,
                                                  std::size_t token) {
   if (token >= reference.size())
-    throw argument_error{"token " + std::to_string(token) + " is outside the vocabulary of " +
-                         std::to_string(reference.size())};
+    detail::refuse<argument_error>({"token ", token, " is outside the vocabulary of ", reference.size()});
   return delta_ce{}({reference, observed, token, detail::damage_of_row<row_sums::kl>(reference, observed)}).value;
 }
 

@@ -131,8 +131,8 @@ class scheme {
   }
 
   [[noreturn]] static void refuse(std::string_view name) {
-    throw argument_error{"unknown scheme " + detail::name_text(name) + "; a scheme is " +
-                         detail::built_in_quantizers::grammar()};
+    detail::refuse<argument_error>(
+        {"unknown scheme ", detail::name_text(name), "; a scheme is ", detail::built_in_quantizers::grammar()});
   }
 
   std::shared_ptr<const any_policy> policy_;
@@ -147,7 +147,8 @@ class scheme {
     const std::size_t end = std::min(list.find(',', begin), list.size());
     scheme next{list.substr(begin, end - begin)};
     if (std::find(schemes.begin(), schemes.end(), next) != schemes.end())
-      throw argument_error{"the scheme " + next.name() + " is named twice in " + detail::name_text(list) + "; name it once"};
+      detail::refuse<argument_error>(
+          {"the scheme ", next.name(), " is named twice in ", detail::name_text(list), "; name it once"});
     schemes.push_back(std::move(next));
     begin = end + 1;
   }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <klens/detail/float_bits.hpp>
+#include <klens/detail/order.hpp>
 #include <klens/error.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/metric.hpp>
@@ -41,9 +42,10 @@ struct metric_info {
         break;
     }
     if (higher_is_worse) return mean;
-    throw argument_error{"metric " + detail::name_text(name) +
-                         " does not say how its mean becomes damage, and lower is worse; give it a member: static constexpr "
-                         "klens::damage_scale damage = klens::damage_scale::one_minus_mean, or another that fits"};
+    detail::refuse<argument_error>(
+        {"metric ", detail::name_text(name),
+         " does not say how its mean becomes damage, and lower is worse; give it a member: static constexpr "
+         "klens::damage_scale damage = klens::damage_scale::one_minus_mean, or another that fits"});
   }
 
  private:
@@ -171,24 +173,24 @@ struct scores {
       if (metrics[m].name == metric_name) return m;
       known += (m ? ", " : "") + metrics[m].name;
     }
-    throw argument_error{"metric " + detail::name_text(metric_name) + " was not measured; measured were " + known};
+    detail::refuse<argument_error>({"metric ", detail::name_text(metric_name), " was not measured; measured were ", known});
   }
 
   /// The candidates worst first, by the metric's own direction; equal ones stay in scan order. Those that say nothing about
   /// damage (output_unchanged, not_measured, failed, a mean that is NaN) come last.
   [[nodiscard]] std::vector<const layer_score*> ranked(std::string_view metric_name) const& {
     const std::size_t m = index_of(metric_name);
-    const auto says_nothing = [m](const layer_score& each) {
-      return !each.says_damage() || detail::is_nan(each.metrics[m].mean);
+    const auto says_nothing = [&](std::size_t c) {
+      return !candidates[c].says_damage() || detail::is_nan(candidates[c].metrics[m].mean);
     };
-    std::vector<const layer_score*> order;
-    for (const layer_score& each : candidates) order.push_back(&each);
-    std::stable_sort(order.begin(), order.end(), [&](const layer_score* a, const layer_score* b) {
-      if (says_nothing(*a) || says_nothing(*b)) return !says_nothing(*a) && says_nothing(*b);
-      const double left = a->metrics[m].mean, right = b->metrics[m].mean;
+    const auto worse = [&](std::size_t a, std::size_t b) {
+      if (says_nothing(a) || says_nothing(b)) return !says_nothing(a) && says_nothing(b);
+      const double left = candidates[a].metrics[m].mean, right = candidates[b].metrics[m].mean;
       return metrics[m].higher_is_worse ? left > right : left < right;
-    });
-    return order;
+    };
+    std::vector<const layer_score*> worst_first;
+    for (const std::size_t c : detail::order_of(candidates.size(), worse)) worst_first.push_back(&candidates[c]);
+    return worst_first;
   }
 
   std::vector<const layer_score*> ranked(std::string_view) const&& = delete;  // the candidates would be gone

@@ -7,11 +7,11 @@
 #include <cstddef>
 #include <functional>
 #include <klens/detail/float_bits.hpp>
+#include <klens/detail/order.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/scan/paired_comparison.hpp>
 #include <klens/stats/student_t.hpp>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,9 +57,8 @@ namespace detail {
 
 /// Which are among the first `seats` by that damage?
 [[nodiscard]] inline std::vector<bool> seated(const std::vector<double>& damages, std::size_t seats) {
-  std::vector<std::size_t> order(damages.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return damages[a] > damages[b]; });
+  const std::vector<std::size_t> order =
+      order_of(damages.size(), [&](std::size_t a, std::size_t b) { return damages[a] > damages[b]; });
   std::vector<bool> in(damages.size(), false);
   for (std::size_t i = 0; i < std::min(seats, order.size()); ++i) in[order[i]] = true;
   return in;
@@ -93,25 +92,24 @@ namespace detail {
 
 /// Throws argument_error unless the rule says where every candidate stands, and leaves alone what is not open.
 inline void expect_standings(const std::string& rule, const look& at, const std::vector<standing>& now) {
-  const auto refuse = [&rule](const std::string& problem) {
-    throw argument_error{"the stopping rule " + rule + " " + problem};
-  };
+  const std::string_view of = "the stopping rule ";
   if (now.size() != at.standings.size())
-    refuse("gave " + std::to_string(now.size()) + " standings for " + std::to_string(at.standings.size()) +
-           " candidates; it must give one for each, in the order of look::candidates");
+    refuse<argument_error>({of, rule, " gave ", now.size(), " standings for ", at.standings.size(),
+                            " candidates; it must give one for each, in the order of look::candidates"});
   for (std::size_t c = 0; c < now.size(); ++c) {
     if (now[c] < standing::open || now[c] > standing::stopped)
-      refuse("gave candidate " + std::to_string(c) + " a standing that does not exist");
+      refuse<argument_error>({of, rule, " gave candidate ", c, " a standing that does not exist"});
     if (at.standings[c] != standing::open && now[c] == standing::open)
-      refuse("opens candidate " + std::to_string(c) + " again, which left the scan; what is not open must stay as it is");
+      refuse<argument_error>(
+          {of, rule, " opens candidate ", c, " again, which left the scan; what is not open must stay as it is"});
   }
 }
 
 /// Throws argument_error unless there is a chance for every candidate.
 inline void expect_doubts(const std::string& rule, const damage_draws& draws, const doubts& answer) {
   if (answer.chances.size() != draws.estimates.size())
-    throw argument_error{"the stopping rule " + rule + ": doubts_of gave " + std::to_string(answer.chances.size()) +
-                         " chances for " + std::to_string(draws.estimates.size()) + " candidates; it must give one for each"};
+    refuse<argument_error>({"the stopping rule ", rule, ": doubts_of gave ", answer.chances.size(), " chances for ",
+                            draws.estimates.size(), " candidates; it must give one for each"});
 }
 
 }  // namespace detail
@@ -272,9 +270,9 @@ inline any_stopping_rule any_stopping_rule::parse(std::string_view text) {
   if (is_number && rule == "split" && 0 < value && value < 1) return split{value};
   if (is_number && rule == "order" && 0 < value && value < 1) return order{value};
   if (is_number && rule == "budget" && value > 0) return in_seconds ? budget{.seconds = value} : budget{.forwards = value};
-  throw argument_error{
-      "stopping rule " + detail::name_text(text) +
-      " is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), budget:FORWARDS, budget:SECONDSs"};
+  detail::refuse<argument_error>({"stopping rule ", detail::name_text(text),
+                                  " is none of exhaustive, top:K (K >= 1), split:SHARE and order:TAU (between 0 and 1), "
+                                  "budget:FORWARDS, budget:SECONDSs"});
 }
 
 }  // namespace klens

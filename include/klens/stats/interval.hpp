@@ -54,7 +54,7 @@ namespace detail {
 /// Throws argument_error for a confidence that is no share between 0 and 1.
 inline void expect_confidence(double confidence) {
   if (!(confidence > 0 && confidence < 1))
-    throw argument_error{"a confidence of " + number_text(confidence) + ": it lies between 0 and 1, as 0.95 does"};
+    refuse<argument_error>({"a confidence of ", number_text(confidence), ": it lies between 0 and 1, as 0.95 does"});
 }
 
 [[nodiscard]] inline bool counts(const contribution& sums) noexcept { return sums.value != 0 || sums.weight != 0; }

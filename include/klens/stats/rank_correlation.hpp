@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <klens/detail/float_bits.hpp>
+#include <klens/detail/order.hpp>
 #include <klens/error.hpp>
 #include <limits>
 #include <numeric>
@@ -108,9 +109,8 @@ namespace detail {
 template <class Values, class Projection>
 [[nodiscard]] std::vector<double> centred_double_ranks(const Values& values, const Projection& projection) {
   const auto value = [&](std::size_t i) { return values[i].*projection; };
-  std::vector<std::size_t> order(values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return value(i) < value(j); });
+  const std::vector<std::size_t> order =
+      order_of(values.size(), [&](std::size_t i, std::size_t j) { return value(i) < value(j); });
   std::vector<double> ranks(values.size());
   for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
     while (end < order.size() && value(order[end]) == value(order[begin])) ++end;

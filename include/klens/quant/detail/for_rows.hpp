@@ -27,7 +27,7 @@ void for_rows(std::size_t rows, std::size_t columns, std::size_t threads, const 
       try {
         use(part, r, floats);
       } catch (const numeric_error& problem) {
-        throw numeric_error{"row " + std::to_string(r) + ": " + problem.what()};
+        refuse<numeric_error>({"row ", r, ": ", problem.what()});
       }
     }
   });

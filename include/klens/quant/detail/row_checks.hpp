@@ -24,8 +24,7 @@ struct unstorable {
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void refuse_length(const std::string& scheme, const char* what, std::size_t is,
                                                                  std::size_t needed) {
-  throw shape_error{scheme + ": " + what + " has a length of " + std::to_string(is) + ", this row needs " +
-                    std::to_string(needed)};
+  refuse<shape_error>({scheme, ": ", what, " has a length of ", is, ", this row needs ", needed});
 }
 
 /// Throws shape_error unless `what` has the length that a row needs.
@@ -37,8 +36,7 @@ void expect_length(const Scheme& scheme, const char* what, std::size_t is, std::
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void refuse_weight(const std::string& scheme, float weight, std::size_t column,
                                                                  const std::string& why) {
-  throw numeric_error{scheme + ": the weight in column " + std::to_string(column) + " is " + std::to_string(weight) + "; " +
-                      why};
+  refuse<numeric_error>({scheme, ": the weight in column ", column, " is ", std::to_string(weight), "; ", why});
 }
 
 /// Throws for what the loops found. `Rows` say what is too large and what to do about it.
@@ -50,9 +48,8 @@ template <class Rows>
   } else {
     for (std::size_t i = where.first; i < where.first + where.count; ++i)
       if (!is_finite(weights[i])) refuse_weight(rows.name(), weights[i], i, "only finite weights can be stored");
-    throw numeric_error{std::string{rows.name()} + ": columns " + std::to_string(where.first) + " to " +
-                        std::to_string(where.first + where.count - 1) + " need a scale of " + std::to_string(where.scale) +
-                        ", " + rows.limit_text()};
+    refuse<numeric_error>({rows.name(), ": columns ", where.first, " to ", where.first + where.count - 1, " need a scale of ",
+                           std::to_string(where.scale), ", ", rows.limit_text()});
   }
 }
 

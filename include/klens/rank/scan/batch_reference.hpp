@@ -135,10 +135,10 @@ struct head_turns {
 inline void expect_as_described(const batch_reference& of, const chunk& panel, const reference_logits& logits) {
   for (std::size_t at = panel.first; at < panel.first + panel.count && !of.largest.empty(); ++at)
     if (logits.row(at)[of.known[at].top] != of.largest[at])
-      throw argument_error{
-          of.place(at) +
-          ": its reference logits came out otherwise when they were made again; a layer that the head uses needs "
-          "stage or last_stage = stages(). Or keep them: a larger rank_options::logits_memory"};
+      refuse<argument_error>(
+          {of.place(at),
+           ": its reference logits came out otherwise when they were made again; a layer that the head uses needs "
+           "stage or last_stage = stages(). Or keep them: a larger rank_options::logits_memory"});
 }
 
 /// Calls use(panel, reference logits) once for each panel, from several threads.

@@ -81,7 +81,7 @@ inline void run_on(driver& forward, any_state& at, std::size_t stage) {
 
 /// An error that says which candidate it befell.
 [[nodiscard]] inline error error_at(const layer& perturbed, const scheme& storage, const std::exception& caught) {
-  return error{perturbed.name + " as " + storage.name() + ": " + problem_text(caught)};
+  return error{joined({perturbed.name, " as ", storage.name(), ": ", problem_text(caught)})};
 }
 
 }  // namespace klens::detail

@@ -48,10 +48,10 @@ struct batch_damage {
 
 /// Throws where a metric's answer for a position cannot enter a mean.
 inline void expect_contribution(const any_metric& metric, const contribution& given) {
-  if (is_nan(given.value)) throw numeric_error{"metric " + metric.name + " is NaN"};
+  if (is_nan(given.value)) refuse<numeric_error>({"metric ", metric.name, " is NaN"});
   if (!(given.weight >= 0 && given.weight < std::numeric_limits<double>::infinity()))
-    throw argument_error{"metric " + metric.name + " gives a position the weight " + number_text(given.weight) +
-                         "; a weight is finite and at least 0"};
+    refuse<argument_error>({"metric ", metric.name, " gives a position the weight ", number_text(given.weight),
+                            "; a weight is finite and at least 0"});
 }
 
 /// Compares a batch with its reference, panel by panel.
@@ -80,7 +80,7 @@ class batch_comparison {
           if (m == 0 && !by_position_.empty()) by_position_[at] = measured.value;
         }
       } catch (const numeric_error& caught) {
-        throw numeric_error{reference_.place(at) + ": " + caught.what()};
+        refuse<numeric_error>({reference_.place(at), ": ", caught.what()});
       }
     }
   }
@@ -127,8 +127,8 @@ class batch_comparison {
   } else {
     const logits_block all = forward.logits(state);
     if (static_cast<std::size_t>(all.rows()) != reference.sequences * reference.length)
-      throw shape_error{"the forward gave " + shape_text(all.rows(), all.columns()) + " logits for a batch of " +
-                        std::to_string(reference.sequences * reference.length) + " positions"};
+      refuse<shape_error>({"the forward gave ", shape_text(all.rows(), all.columns()), " logits for a batch of ",
+                           reference.sequences * reference.length, " positions"});
     for_reference_panels(forward, reference, threads, turns, [&](const chunk& panel, const reference_logits& logits) {
       comparison.take(panel, logits, all, reference.rows_of(panel));
     });

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
+#include <klens/detail/order.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/error.hpp>
 #include <klens/rank/rank_options.hpp>
@@ -30,8 +30,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 [[nodiscard]] inline std::vector<std::size_t> drawn_positions(const rank_options& options, std::size_t sequence,
                                                               std::size_t first_token, std::size_t length) {
   if (!options.counted.empty() && first_token + length > options.counted.size())
-    throw shape_error{"options.counted has " + std::to_string(options.counted.size()) + " entries, the forward gave at least " +
-                      std::to_string(first_token + length) + " positions; give an entry for each"};
+    refuse<shape_error>({"options.counted has ", options.counted.size(), " entries, the forward gave at least ",
+                         first_token + length, " positions; give an entry for each"});
   std::vector<std::size_t> positions;
   for (std::size_t p = 0; p < length; ++p)
     if (position_counts(options, first_token + p)) positions.push_back(p);
@@ -42,8 +42,10 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   random_stream random{options.seed, sequence};
   for (std::size_t i = 0; i < count; ++i) std::swap(positions[i], positions[i + random.below(here - i)]);
   positions.resize(count);
-  std::sort(positions.begin(), positions.end());
-  return positions;
+  std::vector<std::size_t> ascending;
+  for (const std::size_t i : order_of(count, [&](std::size_t a, std::size_t b) { return positions[a] < positions[b]; }))
+    ascending.push_back(positions[i]);
+  return ascending;
 }
 
 }  // namespace klens::detail

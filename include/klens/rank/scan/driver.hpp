@@ -73,8 +73,8 @@ class driver {
     logits_block chosen = chosen_logits(state, rows);
     expect_logits(chosen);
     if (static_cast<std::size_t>(chosen.rows()) != rows.size())
-      throw shape_error{"the forward's logits(state, rows) was asked for " + std::to_string(rows.size()) + " rows and gave " +
-                        std::to_string(chosen.rows()) + "; return one row for each, in that order"};
+      refuse<shape_error>({"the forward's logits(state, rows) was asked for ", rows.size(), " rows and gave ", chosen.rows(),
+                           "; return one row for each, in that order"});
     return chosen;
   }
   [[nodiscard]] virtual std::size_t positions(const any_state& state) = 0;
@@ -87,8 +87,8 @@ class driver {
   [[nodiscard]] matrix_ref<float> residual(any_state& state) {
     matrix_ref<float> stream = residual_of(state);
     if (stream.size() == 0)
-      throw shape_error{"the forward's residual(state) is " + shape_text(stream.rows(), stream.cols()) +
-                        "; it must be [positions x width]"};
+      refuse<shape_error>(
+          {"the forward's residual(state) is ", shape_text(stream.rows(), stream.cols()), "; it must be [positions x width]"});
     return stream;
   }
 
@@ -110,8 +110,8 @@ class driver {
     double all = 0;
     for (std::size_t s = 0; s < costs.size(); ++s) {
       if (!(costs[s] >= 0 && detail::is_finite(costs[s])))
-        throw argument_error{"the forward's cost(" + std::to_string(s) + ") is " + number_text(costs[s]) +
-                             "; give a finite cost of at least 0"};
+        refuse<argument_error>(
+            {"the forward's cost(", s, ") is ", number_text(costs[s]), "; give a finite cost of at least 0"});
       all += costs[s];
     }
     if (!(all > 0))
@@ -126,13 +126,13 @@ class driver {
 
   void expect_logits(const logits_block& given) {
     if (given.rows() <= 0 || given.columns() <= 0 || given.is_null())
-      throw shape_error{"the forward gave " + shape_text(given.rows(), given.columns()) +
-                        (given.is_null() ? " logits at a null pointer" : " logits") +
-                        "; they must be [positions x vocabulary], at least 1x1"};
+      refuse<shape_error>({"the forward gave ", shape_text(given.rows(), given.columns()),
+                           given.is_null() ? " logits at a null pointer" : " logits",
+                           "; they must be [positions x vocabulary], at least 1x1"});
     Eigen::Index known = 0;
     if (!vocabulary_.compare_exchange_strong(known, given.columns()) && known != given.columns())
-      throw shape_error{"the forward gave logits of " + std::to_string(given.columns()) + " columns, and of " +
-                        std::to_string(known) + " before; the vocabulary must stay the same"};
+      refuse<shape_error>({"the forward gave logits of ", given.columns(), " columns, and of ", known,
+                           " before; the vocabulary must stay the same"});
   }
 
   std::vector<double> costs_{1};

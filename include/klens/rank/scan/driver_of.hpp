@@ -19,9 +19,7 @@ class driver_of final : public driver {
     if constexpr (staged_forward<Forward>) {
       const auto stages = static_cast<std::size_t>(forward_.stages());
       constexpr std::size_t most = 1u << 20;
-      if (stages > most)
-        throw argument_error{"the forward has " + std::to_string(stages) + " stages; at most " + std::to_string(most) +
-                             " make sense"};
+      if (stages > most) refuse<argument_error>({"the forward has ", stages, " stages; at most ", most, " make sense"});
       std::vector<double> costs(stages + 1, 1.0);
       if constexpr (requires(std::size_t s) { static_cast<double>(forward.cost(s)); })
         for (std::size_t s = 0; s <= stages; ++s) costs[s] = static_cast<double>(forward_.cost(s));

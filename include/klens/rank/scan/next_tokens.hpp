@@ -20,16 +20,15 @@ inline void take_next_tokens(batch_reference& reference, const rank_options& opt
   const std::vector<std::int32_t>& tokens = options.tokens;
   const std::size_t end = first_row + reference.sequences * reference.length;
   if (end > tokens.size())
-    throw shape_error{"options.tokens has " + std::to_string(tokens.size()) + " tokens, the forward gave at least " +
-                      std::to_string(end) + " positions"};
+    refuse<shape_error>({"options.tokens has ", tokens.size(), " tokens, the forward gave at least ", end, " positions"});
   for (const std::size_t here : reference.rows) {
     reference.next.push_back(-1);
     if ((here + 1) % reference.length == 0 || !position_counts(options, first_row + here + 1)) continue;
     const std::int32_t token = tokens[first_row + here + 1];
     if (token == -1) continue;
     if (token < 0 || static_cast<std::size_t>(token) >= reference.vocabulary)
-      throw argument_error{"token " + std::to_string(token) + " at " + std::to_string(first_row + here + 1) +
-                           " is outside the vocabulary of " + std::to_string(reference.vocabulary)};
+      refuse<argument_error>(
+          {"token ", token, " at ", first_row + here + 1, " is outside the vocabulary of ", reference.vocabulary});
     reference.next.back() = token;
   }
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <klens/detail/float_bits.hpp>
+#include <klens/detail/order.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/stats/shrunken_variance.hpp>
 #include <klens/stats/student_t.hpp>
@@ -45,18 +46,18 @@ class paired_comparison {
       const bool none = means[i] == 0 || !detail::is_finite(means[i]);  // nothing can move it
       for (double& each : open_[i].moves) each = none ? 0 : by_logarithm ? each / means[i] : each;
     }
-    std::stable_sort(open_.begin(), open_.end(), [](const entry& a, const entry& b) { return a.damage > b.damage; });
+    worst_first_ = order_of(open_.size(), [this](std::size_t a, std::size_t b) { return open_[a].damage > open_[b].damage; });
   }
 
   /// How many candidates are open; they are numbered worst first.
   [[nodiscard]] std::size_t size() const noexcept { return open_.size(); }
 
   /// Where the i-th worst stands in the look.
-  [[nodiscard]] std::size_t candidate(std::size_t i) const noexcept { return open_[i].candidate; }
+  [[nodiscard]] std::size_t candidate(std::size_t i) const noexcept { return open_[worst_first_[i]].candidate; }
 
   /// The i-th worst against the j-th worst, i < j.
   [[nodiscard]] difference operator()(std::size_t i, std::size_t j) const noexcept {
-    const entry &worse = open_[i], &other = open_[j];
+    const entry &worse = open_[worst_first_[i]], &other = open_[worst_first_[j]];
     if (worse.damage == other.damage) return {};  // also where both are infinite
     double squares = 0;
     for (std::size_t s = 0; s < worse.moves.size(); ++s) {
@@ -89,6 +90,7 @@ class paired_comparison {
     std::vector<double> moves;
   };
   std::vector<entry> open_;
+  std::vector<std::size_t> worst_first_;
   double dof_;
   double unseen_;
 };

@@ -47,8 +47,7 @@ struct batch_start {
   batch_reference of;
   of.length = options.sequence_length ? options.sequence_length : positions;
   if (positions == 0 || positions % of.length != 0)
-    throw shape_error{"the forward gave " + std::to_string(positions) + " positions, not a whole number of sequences of " +
-                      std::to_string(of.length)};
+    refuse<shape_error>({"the forward gave ", positions, " positions, not a whole number of sequences of ", of.length});
   of.sequences = positions / of.length;
   std::vector<std::size_t> measured;
   for (std::size_t s = 0; s < of.sequences; ++s) {
@@ -85,7 +84,7 @@ inline void describe_rows(driver& forward, batch_reference& of, std::size_t thre
       try {
         of.known[at] = klens::describe_reference(logits.row(at));
       } catch (const numeric_error& caught) {
-        throw numeric_error{"the untouched model, " + of.place(at) + ": " + caught.what()};
+        refuse<numeric_error>({"the untouched model, ", of.place(at), ": ", caught.what()});
       }
       largest[at] = logits.row(at)[of.known[at].top];
       if (const auto token = of.next_token(at)) of.logits_of_next[at] = logits.row(at)[*token];
@@ -117,8 +116,8 @@ inline void describe_rows(driver& forward, batch_reference& of, std::size_t thre
     of = keep_measured(forward.logits(state), start, options);
   }
   if (options.reference && forward.has_rows() && forward.positions(state) != of.sequences * of.length)
-    throw shape_error{"options.reference gave " + std::to_string(of.sequences * of.length) + " positions for a batch of " +
-                      std::to_string(forward.positions(state))};
+    refuse<shape_error>(
+        {"options.reference gave ", of.sequences * of.length, " positions for a batch of ", forward.positions(state)});
   if (!options.tokens.empty()) take_next_tokens(of, options, start.token);
   describe_rows(forward, of, options.threads);
   return of;

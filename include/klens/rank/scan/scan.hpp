@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
@@ -17,6 +16,7 @@
 #include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/weight_guard.hpp>
+#include <list>
 #include <optional>
 #include <span>
 #include <string>
@@ -57,7 +57,7 @@ class scan {
   }
 
  private:
-  [[nodiscard]] std::string place() const { return "batch " + std::to_string(book_.batches_done()); }
+  [[nodiscard]] std::string place() const { return joined({"batch ", book_.batches_done()}); }
 
   /// False: the caller wants to stop.
   bool run_batch() {
@@ -150,7 +150,7 @@ class scan {
 
   /// Quantizes every layer under one scheme, then measures how much of the damage goes away when one of them is restored.
   bool measure_restored(std::size_t s, const batch_reference& reference) {
-    std::deque<quantized_layer> all;  // whatever happens, each is restored when this goes
+    std::list<quantized_layer> all;  // whatever happens, each is restored when this goes
     for (std::size_t l = 0; l < layers_.size(); ++l)
       for (const std::size_t candidate : book_.candidates_of(l))
         if (book_.scheme_of(candidate) == s && !quantize(all.emplace_back(layers_[l], candidate), schemes_[s])) all.pop_back();

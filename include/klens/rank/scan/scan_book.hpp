@@ -36,7 +36,7 @@ class scan_book {
     for (std::size_t l = 0; l < layers.size(); ++l)
       for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes[s], s);
     if (result_.candidates.empty())
-      throw argument_error{"no layer can be stored under any of the schemes: " + result_.skipped.front()};
+      refuse<argument_error>({"no layer can be stored under any of the schemes: ", result_.skipped.front()});
     if (options.resume) take_up(*options.resume);
   }
 
@@ -122,11 +122,11 @@ class scan_book {
     summarize((*metrics_)[rank_by_], apart, false);
     char digits[32];
     const auto end = std::to_chars(digits, digits + sizeof digits, apart.mean, std::chars_format::general, 2);
-    result_.remarks.push_back("the untouched model gave other logits when it ran again over the first batch (" +
-                              result_.metrics[rank_by_].name + " " + std::string(digits, end.ptr) + " " +
-                              result_.metrics[rank_by_].unit +
-                              "): scores no worse than that mean nothing; make the engine deterministic, or rank by what is "
-                              "well above it");
+    result_.remarks.push_back(
+        joined({"the untouched model gave other logits when it ran again over the first batch (",
+                result_.metrics[rank_by_].name, " ", std::string_view(digits, end.ptr), " ", result_.metrics[rank_by_].unit,
+                "): scores no worse than that mean nothing; make the engine deterministic, or rank by what is "
+                "well above it"}));
   }
 
   /// Tells the caller; false: it wants to stop.
@@ -166,9 +166,9 @@ class scan_book {
       for (whole_score& each : done.quantized) summarize((*metrics_)[m], each.metrics[m], false);
       if (!done.noise.empty()) summarize((*metrics_)[m], done.noise[m], false);
       if (is_unknown_to_all(done, m))
-        done.remarks.push_back(done.metrics[m].name +
-                               ": no position counts for it, so it is unknown (a metric of the next token needs "
-                               "options.tokens, and sequences of at least two tokens that count)");
+        done.remarks.push_back(joined({done.metrics[m].name,
+                                       ": no position counts for it, so it is unknown (a metric of the next token needs "
+                                       "options.tokens, and sequences of at least two tokens that count)"}));
     }
     return done;
   }
@@ -191,7 +191,7 @@ class scan_book {
 
   void add_candidate(const layer& each, std::size_t layer_index, const scheme& storage, std::size_t scheme_index) {
     if (!storage.stores(each.columns())) {
-      result_.skipped.push_back(each.name + ": " + storage.name() + " cannot store rows of " + std::to_string(each.columns()));
+      result_.skipped.push_back(joined({each.name, ": ", storage.name(), " cannot store rows of ", each.columns()}));
       return;
     }
     by_layer_[layer_index].push_back(result_.candidates.size());

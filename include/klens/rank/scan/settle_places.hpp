@@ -5,7 +5,6 @@
 #include <klens/rank/look.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -15,17 +14,18 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// must know beside the candidates. Candidates that failed are not shown to it.
 inline void settle_places(scores& all, const any_metric& metric, std::size_t metric_index, const any_stopping_rule& stop,
                           look at) {
-  std::map<std::string, std::vector<layer_score*>> schemes;
-  for (layer_score& each : all.candidates)
-    if (each.result != outcome::failed) schemes[each.scheme].push_back(&each);
   at.higher_is_worse = metric.higher_mean_is_worse();
-  for (const auto& [scheme, candidates] : schemes) {
+  for (const std::string& scheme : all.schemes()) {
+    std::vector<layer_score*> candidates;
     std::vector<sequence_sums> sums;
     std::vector<standing> standings;
-    for (const layer_score* each : candidates) {
-      sums.emplace_back(each->metrics[metric_index].by_sequence);
-      standings.push_back(each->place);
+    for (layer_score& each : all.candidates) {
+      if (each.scheme != scheme || each.result == outcome::failed) continue;
+      candidates.push_back(&each);
+      sums.emplace_back(each.metrics[metric_index].by_sequence);
+      standings.push_back(each.place);
     }
+    if (candidates.empty()) continue;
     at.candidates = sums;
     at.standings = standings;
     const std::vector<standing> now = stop(at);
