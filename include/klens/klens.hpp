@@ -27,6 +27,7 @@
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/quant/scheme_parts.hpp>
+#include <klens/rank/any_stopping_rule.hpp>
 #include <klens/rank/lists.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/merge.hpp>

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <klens/detail/weight_view.hpp>
 #include <klens/error.hpp>
 #include <klens/lent_weights.hpp>
 #include <klens/matrix.hpp>
@@ -48,8 +49,8 @@ class layer {
   ///   klens::layer{"up.weight", up}, klens::layer{"qkv.weight[q]", qkv.topRows(64)}
   template <class Weights>
     requires(std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<Weights>>, std::remove_cvref_t<Weights>>)
-  layer(std::string of_name, Weights&& weights) : layer{std::move(of_name), view_of(weights), seen{}} {
-    static_assert(std::is_lvalue_reference_v<Weights> || !is_plain<std::remove_cvref_t<Weights>>,
+  layer(std::string of_name, Weights&& weights) : layer{std::move(of_name), detail::weight_view_of(weights), seen{}} {
+    static_assert(std::is_lvalue_reference_v<Weights> || !detail::is_plain<std::remove_cvref_t<Weights>>,
                   "klens: a layer does not keep its weights, and this matrix is gone after the statement; give the layer the "
                   "engine's own matrix");
   }
@@ -175,35 +176,6 @@ class layer {
 
   struct seen {};
 
-  template <class T>
-  static constexpr bool is_plain = std::is_base_of_v<Eigen::PlainObjectBase<T>, T>;
-
-  template <class Weights>
-  static auto view_of(Weights& weights) {
-    using plain = std::remove_cv_t<Weights>;
-    using scalar = typename plain::Scalar;
-    constexpr bool known = std::is_same_v<scalar, float> || std::is_same_v<scalar, half> || std::is_same_v<scalar, bfloat16>;
-    constexpr bool direct = (plain::Flags & Eigen::DirectAccessBit) != 0;
-    constexpr bool writes = direct && (plain::Flags & Eigen::LvalueBit) != 0 && !(std::is_const_v<Weights> && is_plain<plain>);
-    constexpr bool rows_in_one = plain::IsRowMajor;
-    static_assert(known,
-                  "klens: a layer views float, klens::half or klens::bfloat16 weights; for others give a pair of load and "
-                  "store callables");
-    static_assert(writes,
-                  "klens: a layer views weights that it can write: a matrix, Map or Ref that is not const, no expression");
-    static_assert(rows_in_one,
-                  "klens: these weights are column-major, as Eigen's matrices are by default. A layer needs rows one "
-                  "after the other: keep them in a klens::matrix<float> (row-major), or give a pair of load and "
-                  "store callables");
-    if constexpr (known && writes && rows_in_one && is_plain<plain>) {
-      return matrix_ref<scalar>{weights};
-    } else if constexpr (known && writes && rows_in_one) {
-      plain view = weights;  // a const view writes as well
-      return matrix_ref<scalar>{view};
-    } else {  // a static_assert has stopped the compiler
-      return matrix_ref<float>{Eigen::Map<matrix<float>, 0, Eigen::OuterStride<>>{nullptr, 0, 0, Eigen::OuterStride<>(0)}};
-    }
-  }
   template <class Scalar>
   layer(std::string of_name, matrix_ref<Scalar> weights, seen)
       : layer{std::move(of_name),

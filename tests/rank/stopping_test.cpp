@@ -1,4 +1,4 @@
-#include <klens/rank/stopping.hpp>
+#include <klens/rank/any_stopping_rule.hpp>
 
 #include <doctest/doctest.h>
 

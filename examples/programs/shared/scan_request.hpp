@@ -6,9 +6,9 @@
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/any_stopping_rule.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/stopping.hpp>
 #include <string>
 #include <vector>
 

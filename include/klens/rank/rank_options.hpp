@@ -6,8 +6,8 @@
 #include <functional>
 #include <klens/matrix.hpp>
 #include <klens/metric/any_metric.hpp>
+#include <klens/rank/any_stopping_rule.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/stopping.hpp>
 #include <string>
 #include <string_view>
 #include <type_traits>

@@ -16,9 +16,10 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   return static_cast<std::size_t>(std::llround(3.2 * std::sqrt(static_cast<double>(candidates))));
 }
 
-/// Which candidates are measured. At most one of a layer: a layer measured under one scheme tells of it under the others. Half are
-/// drawn, as many of each kind as can be, so that they stand for all; then come those whose log energy is highest for their scheme, since they may be the worst.
-/// Those without energy are passed over. In a random order, so that any part of it stands for all.
+/// Which candidates are measured. At most one of a layer: a layer measured under one scheme tells of it under the others. Half
+/// are drawn, as many of each kind as can be, so that they stand for all; then come those whose log energy is highest for their
+/// scheme, since they may be the worst. Those without energy are passed over. In a random order, so that any part of it stands
+/// for all.
 [[nodiscard]] inline std::vector<std::size_t> choose_calibrations(const std::vector<gain_item>& items,
                                                                   const std::vector<double>& energies, std::size_t count,
                                                                   std::uint64_t seed) {

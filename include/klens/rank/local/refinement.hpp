@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <klens/rank/any_stopping_rule.hpp>
 #include <klens/rank/local/prediction.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/stopping.hpp>
 #include <map>
 #include <numeric>
 #include <string>

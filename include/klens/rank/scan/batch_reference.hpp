@@ -64,8 +64,7 @@ struct batch_reference {
     return static_cast<std::size_t>(next[measured]);
   }
   [[nodiscard]] std::string place(std::size_t measured) const {
-    return "sequence " + std::to_string(rows[measured] / length) + " of the batch, position " +
-           std::to_string(rows[measured] % length);
+    return joined({"sequence ", rows[measured] / length, " of the batch, position ", rows[measured] % length});
   }
   /// Positions of a panel among all of the batch.
   [[nodiscard]] std::span<const std::size_t> rows_of(const chunk& panel) const {

@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <klens/metric/any_metric.hpp>
+#include <klens/rank/any_stopping_rule.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/rank/stopping.hpp>
 #include <string>
 #include <vector>
 
