@@ -17,13 +17,13 @@ struct damage {
   bool same_top;
 };
 
-/// How a built-in quantizer stores a row. What follows `kind` is of integers only.
+/// How a built-in quantizer stores a row. The members after `kind` count for integers only.
 struct row_format {
   enum class stored { integers, fp16, bf16, q4_0, q8_0 } kind;
   int bits, grid, scale;
   std::size_t group_size;
 };
-/// klens::weight_error, and klens::detail::unstorable.
+/// klens::weight_error; below it klens::detail::unstorable.
 struct weight_sums {
   double energy, squared_error;
 };

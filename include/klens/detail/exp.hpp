@@ -4,7 +4,7 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// e^u for u up to 88, at the price that a sweep over logits can pay. Below -87 it stays at e^-87; of a NaN anything.
+/// e^u for u up to 88, at the price that a sweep over logits can pay. Below -87 it stays at e^-87; for a NaN it is unspecified.
 /// Relative error below 2e-7, plus |u| 2^-23 from the product with log2(e): far from 0 the rounding of u itself is as large.
 /// Method     2^n 2^f with n the nearest integer, f in [-1/2, 1/2]; minimax polynomial for 2^f scaled to give exactly 1 at 0.
 template <class Arch>

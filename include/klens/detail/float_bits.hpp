@@ -20,8 +20,8 @@ template <std::floating_point Float>
 inline constexpr auto infinite_magnitude = static_cast<decltype(magnitude_of(Float{}))>(~decltype(magnitude_of(Float{})){0}
                                                                                         << std::numeric_limits<Float>::digits);
 
-// What a number is, told from its bits: with -ffast-math, which users of klens::compiled may set, compilers take std::isnan for
-// false and std::isfinite for true.
+// What a number is, told from its bits: with -ffast-math, which users of klens::compiled may set, compilers replace
+// std::isnan by false and std::isfinite by true.
 
 template <std::floating_point Float>
 [[nodiscard]] constexpr bool is_nan(Float value) noexcept {

@@ -64,7 +64,8 @@
 #define KLENS_HALF_
 #endif
 
-// klens::compiled also has the scan, for units that ask for no more than any x86-64: its own are compiled so, and share their types.
+// klens::compiled also holds the scan of rank_layers, compiled for plain x86-64. Units that are compiled for that, too, live in
+// the same namespace and share its types: they call it instead of compiling it.
 #if defined(KLENS_COMPILED) && defined(__x86_64__) && !defined(__SSE3__) && !defined(__FMA__) && !defined(__F16C__) && \
     !defined(KLENS_FAST_MATH_) && !defined(_GLIBCXX_DEBUG)
 #define KLENS_COMPILED_SCAN

@@ -195,8 +195,8 @@ template <class Arch>
   return values;
 }
 
-/// Asks for memory that will be used soon, `ahead` bytes behind `at`, in the second cache. A row may end before (a matrix goes on
-/// with its next row): a place that does not exist is not touched.
+/// Asks for memory that will be used soon, `ahead` bytes behind `at`, in the second cache. A row may end before (a matrix goes
+/// on with its next row); prefetching an address that does not exist does nothing.
 inline void prefetch(const void* at, std::size_t ahead) noexcept {
 #if defined(__GNUC__)
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + ahead), 0, 2);

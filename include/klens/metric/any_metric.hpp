@@ -26,8 +26,9 @@ class any_metric {
   damage_scale damage = damage_scale::unknown;
 
   template <class Metric>
-    requires(!std::same_as<Metric, any_metric> && metric<Metric>)  // in this order, or the copy constructor asks for itself
-  any_metric(Metric policy)                                        // NOLINT: a list of policies is a list of metrics
+    requires(!std::same_as<Metric, any_metric> &&
+             metric<Metric>)  // in this order: the latter alone would ask for this constructor
+  any_metric(Metric policy)   // NOLINT: a list of policies is a list of metrics
       : name{Metric::name},
         unit{Metric::unit},
         higher_is_worse{Metric::higher_is_worse},
@@ -57,7 +58,7 @@ class any_metric {
       finish_ = [policy](double mean) { return policy.finish(mean); };
   }
 
-  /// One of design.md's metrics by name: "kl", "reverse_kl", "js", "mse", "sqnr", "delta_ce", "top1". Throws argument_error.
+  /// One of klens' own metrics by name: "kl", "reverse_kl", "js", "mse", "sqnr", "delta_ce", "top1". Throws argument_error.
   [[nodiscard]] static any_metric parse(std::string_view text);
 
   [[nodiscard]] contribution operator()(const position& at) const { return measure_(at); }

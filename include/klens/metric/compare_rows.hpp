@@ -43,7 +43,7 @@ inline void expect_equal_rows(std::span<const float> reference, std::span<const 
                          "; give as many of each, at least one"});
 }
 
-/// compare_rows for sums that are known beforehand, which compiles no other loops.
+/// compare_rows for sums that are known at compile time: no other loops are compiled.
 template <row_sums Needs>
 [[nodiscard]] row_damage compare_rows_for(std::span<const float> reference, std::span<const float> observed,
                                           const reference_row& known) {

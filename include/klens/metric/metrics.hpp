@@ -13,8 +13,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 /// Unit       nats; 0 where the rows agree up to a constant; higher is worse.
 /// Edges      a token that is -inf in both rows adds nothing; -inf in observed alone gives +inf.
 /// Precision  relative error below 1e-5 wherever it is above 1e-10 nats.
-/// Source     Kullback and Leibler 1951; arXiv:2604.13440 (which uses the reverse); the stable form stands in
-///            detail/compare_rows.hpp.
+/// Source     Kullback and Leibler 1951; arXiv:2604.13440 (which uses the reverse); the stable form: metric/detail/
+///            divergence_sums.hpp.
 struct kl {
   static constexpr std::string_view name = "kl";
   static constexpr std::string_view unit = "nats/token";

@@ -25,8 +25,8 @@ struct plan_constraints {
   /// Layers that match the same pattern with the same captures share one scheme: "(layers\.\d+)\.mlp\." takes all of a
   /// block's MLP together. Alternatives are written (?:gate|up), not captured. The first pattern that matches decides.
   std::vector<std::string> together{};
-  /// After those: the experts of a block, single or stacked in one tensor (`experts.gate_up_proj[3]`); q, k and v of an attention;
-  /// gate and up (w1 and w3) of an MLP: engines fuse them.
+  /// After those, layers that engines fuse: the experts of a block, single or stacked in one tensor
+  /// (`experts.gate_up_proj[3]`); q, k and v of an attention; gate and up (w1 and w3) of an MLP.
   bool together_by_kind = true;
   std::vector<scheme_pin> pins{};
   std::vector<std::string> keep_out{};  ///< these layers take no part: they are not in the result

@@ -22,7 +22,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 class packer {
  public:
   /// Throws argument_error for a user's quantizer that has no pack and unpack.
-  template <std::same_as<scheme> Scheme>  // nothing is converted to a scheme here, and who only includes this compiles no loops
+  template <std::same_as<scheme> Scheme>  // a template, so that including this compiles no loops
   explicit packer(const Scheme& of) : scheme_{of}, packer_{of.policy_->packer()} {
     if (scheme_.policy_->is_built_in())
       detail::built_in_quantizers::find(scheme_.name(), [&]<class Quantizer>(const Quantizer& policy) {

@@ -23,7 +23,7 @@ struct anchor {
 /// with as many, and carries every kind of masking through to the limits.
 enum class care { plain, masked, exact };
 
-/// The sums of one sweep over two rows, of which only those asked for hold, and what `needs` cannot do without.
+/// The sums of one sweep over two rows. Only those that were asked for hold.
 struct pair_sums {
   double drift = 0;       // sum p d
   double change = 0;      // sum (q - p)
@@ -35,7 +35,7 @@ struct pair_sums {
   bool keeps_top = true;  // y is first largest at the reference's top token
 };
 
-/// What blocks are emptied into; the same for every loop, so that compilers meet it once.
+/// Totals in double, which the float lanes of each block are added to; one type for every loop, so that it is compiled once.
 template <class Arch>
 struct pair_totals {
   using vector = batch<float, Arch>;
@@ -168,7 +168,7 @@ class divergence_step {
     const vector never(minus_infinity), zero(0.0f), infinite(-minus_infinity), limit(1e30f);
     const vector p = xsimd::select(x == never, zero, lean_exp<Arch>(x - x_top_));
     const vector q = xsimd::select(y == never, zero, scale_ * lean_exp<Arch>(y - y_from_));
-    const vector d = xsimd::max(-limit, xsimd::min(limit, exact_d));  // p and q of 0 silence what they must
+    const vector d = xsimd::max(-limit, xsimd::min(limit, exact_d));  // where a token is masked p or q is 0, and so is its term
     if constexpr (has_kl) {
       const auto large = xsimd::abs(d) > vector(small_difference);
       const vector pd = p * d, pdd = pd * d, small = pdd * phi_ratio<Arch>(d);

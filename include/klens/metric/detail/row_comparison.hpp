@@ -20,12 +20,12 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   return sum;
 }
 
-/// Whether a row is one of logits: finite, or -inf where masked, and not all of it.
+/// Whether a row holds logits: each is finite or -inf (masked), and not all are masked.
 [[nodiscard]] inline bool are_logits(const row_summary& summary, std::span<const float> row) noexcept {
   return summary.masked < static_cast<double>(row.size());
 }
 
-/// From what the sweeps say of a row. False where these are no logits.
+/// Fills in `known` from what the sweeps say of a row. False where these are no logits.
 [[nodiscard]] inline bool describe(const row_summary& summary, std::span<const float> row, reference_row& known) noexcept {
   if (!are_logits(summary, row)) return false;
   known = {static_cast<double>(row[summary.top]) + std::log(summary.partition), summary.energy, summary.top,
@@ -70,9 +70,9 @@ class row_comparison {
     const pair_sums sums = sweeps_.compare(how, needs, x_, y_, {x_top_, y_top, 1, shift}, known_.top);
     if (!std::isfinite(sums.squared_error)) return false;
     if (intersects(needs, row_sums::kl | row_sums::reverse_kl)) {
-      if (sums.largest - y_top > 8) return false;  // e^8 is exact enough still
+      if (sums.largest - y_top > 8) return false;  // the sums hold e^d: up to e^8 float is exact enough
       const divergence_sums means = means_of(sums);
-      const double others = 1 - 1 / partition_ + 1e-6;  // float lanes do not know them better
+      const double others = 1 - 1 / partition_ + 1e-6;  // the mass beside the top token; float sums know it to 1e-6
       if (!means.trustworthy(shift, others)) return false;
       take(means, shift);
       close_ = anchored(y_top, 1 / (1 + means.s));
@@ -133,7 +133,7 @@ class row_comparison {
   damage = comparison.damage();
   return true;
 }
-/// The same where the sums are known beforehand.
+/// The same for sums that are known at compile time.
 template <row_sums Needs>
 [[nodiscard]] bool compare_logits_for(std::span<const float> reference, std::span<const float> observed,
                                       const reference_row& known, row_damage& damage) noexcept {

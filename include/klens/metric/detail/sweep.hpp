@@ -9,7 +9,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-/// What float lanes are emptied into before they lose digits.
+/// Sums of float lanes in double: each lane is added to its own double after every block, before a float sum loses digits.
 template <class Arch>
 class wide_sum {
  public:
@@ -56,7 +56,7 @@ template <class Arch, class Step, class... Rows>
     seen = is_filled ? first.size() : seen + taken;
     typename Step::lanes block;
     for (std::size_t i = 0; i < taken; i += width) {
-      for (const float* row : at) prefetch(row + i, 4096);  // the processor's own does not look past so long a loop
+      for (const float* row : at) prefetch(row + i, 4096);  // what the processor prefetches by itself ends too early here
       if constexpr (count == 1)
         step.add(block, vector::load_unaligned(at[0] + i));
       else

@@ -42,11 +42,11 @@ template <int Bits, int Period = 8>
   }
 }
 
-/// Codes on their way are bytes.
+/// Between weights and bit streams codes are bytes, so many in one buffer.
 inline constexpr std::size_t codes_at_once = 512;
 
-/// Joins the first `count` codes, a multiple of 8, and splits them again: plain loops, which compilers turn into vectors. Calls
-/// are few, and the code is much: copies of it in every caller would cost compile time for nothing.
+/// Joins the first `count` codes, a multiple of 8, and splits them again: plain loops, which compilers turn into vectors. Not
+/// inlined: it is called seldom, and copies of its code would only cost compile time.
 template <int Bits>
 [[gnu::noinline]] void join_all(const std::uint8_t* codes, std::size_t count, std::byte* to) noexcept {
   if constexpr (Bits == 4) {  // two codes are a byte

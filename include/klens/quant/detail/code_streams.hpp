@@ -11,7 +11,8 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// A scale as it is stored, and back. The sizes are constants: one copy of a run-time size would be a loop for each group.
+/// A scale as it is stored, and back. Each size is a constant in its branch: a copy of run-time size
+/// would be a call for each group.
 inline void store_scale(float scale, scale_kind kind, std::byte* to) noexcept {
   if (kind == scale_kind::f32) {
     std::memcpy(to, &scale, sizeof scale);

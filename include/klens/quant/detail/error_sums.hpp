@@ -68,7 +68,7 @@ class error_sums {
   template <class Change>
   void add(const float* weights, float* kept, std::size_t count, bool wide, const Change& change) {
     using vector = batch<float, Arch>;
-    vector energy(0.0f), squared_error(0.0f);  // of their own: they stay in registers
+    vector energy(0.0f), squared_error(0.0f);  // locals, not members: they stay in registers
     for_blocks<Arch>(weights, count, [&](std::size_t i, const auto& before, std::size_t some) {
       for (std::size_t line = 0; line < sizeof before; line += 64) prefetch(weights + i, far_ahead + line);
       auto after = change(before);

@@ -9,7 +9,7 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
-/// How many rows a thread takes at a time, and into how many such parts a matrix falls.
+/// How many rows a thread takes at a time, and how many such parts a matrix has.
 [[nodiscard]] inline std::size_t rows_at_once(std::size_t columns) noexcept {
   return std::max<std::size_t>(1, (1 << 16) / std::max<std::size_t>(columns, 1));
 }

@@ -28,7 +28,7 @@ struct gguf_codec {
   [[nodiscard]] static constexpr bool has_sign() noexcept { return Bits == 4; }
 
   [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> weights) const noexcept {
-    if constexpr (Bits == 4)  // where both ends are as far, the weight that comes first decides
+    if constexpr (Bits == 4)  // of two weights of largest magnitude the first decides
       for (std::size_t first = 0, g = 0; first < weights.size(); first += rows.block, ++g)
         if (tile.above[g] == tile.below[g] && tile.above[g] != 0) [[unlikely]]
           (first_largest_is_negative(weights.subspan(first, rows.block)) ? tile.above[g] : tile.below[g]) -= 1;

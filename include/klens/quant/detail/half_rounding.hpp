@@ -7,7 +7,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 inline constexpr std::int32_t magnitude_bits = 0x7fffffff;
 
-/// Floats with `Dropped` fewer bits: to the nearest, halves to even. Magnitudes that overflow become garbage.
+/// Floats with `Dropped` fewer bits: to the nearest, halves to even. Unspecified where the rounded magnitude overflows.
 template <int Dropped, class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> drop_bits(const batch<std::int32_t, Arch>& magnitude) noexcept {
   using integers = batch<std::int32_t, Arch>;

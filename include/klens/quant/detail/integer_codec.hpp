@@ -17,7 +17,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 inline constexpr float whole_numbers = 0x1.8p23f;
 
 /// The arithmetic of klens::integer, as group_rows.hpp asks for it. Bits and grid are run-time values: in the loops they cost
-/// a branch that is always predicted. Codes go through the loops as floats without their zero point: whole numbers of scales.
+/// a branch that is always predicted. Codes go through the loops as floats without their zero point: whole multiples of the scale.
 template <class Arch>
 struct integer_codec {
   using floats = batch<float, Arch>;
@@ -70,7 +70,7 @@ struct integer_codec {
     return steps;
   }
 
-  // By value: what a cold function gets an address of could not stay in registers.
+  // By value: with their address given to a function, the vectors could not stay in registers.
   template <class Vectors>
   [[nodiscard, gnu::noinline, gnu::cold]] Vectors divided(Vectors weights, group_levels of) const noexcept {
     const floats zero(of.zero);
