@@ -103,19 +103,21 @@ TEST_CASE("rope: yarn's ramp may end beyond the last pair, by hand") {
   // 6.79, rounded down to 6; once: pair 12.8, rounded up to 13 and held at 7, the last of the head's elements. All four pairs lie
   // before the ramp from 6 to 7 and keep their frequency. With 512 in place of 32 it begins at pair 1.97, so 1: pairs 2 and 3
   // have a sixth and a third of it behind them, as far as the ramp ends at 7.
-  const auto turned_once = [](const std::string& more) {
+  // Trained on 150 positions no pair turns 32 times: at pair -0.51, rounded down to -1, where the ramp is held at 0. It ends at 5.51,
+  // rounded up to 6.
+  const auto turned_once = [](const std::string& more, int trained = 10000) {
     klens::matrix<float> x(2, 8);
     x.setZero();
     x.leftCols(4).setOnes();
-    rope_of(R"({"rope_theta": 10, "max_position_embeddings": 10000, "rope_parameters": {"rope_theta": 10, "rope_type": "yarn",
-      "factor": 4, "attention_factor": 1)" +
-                more + "}}",
+    rope_of(R"({"rope_theta": 10, "max_position_embeddings": )" + std::to_string(trained) +
+                R"(, "rope_parameters": {"rope_theta": 10, "rope_type": "yarn", "factor": 4, "attention_factor": 1)" + more +
+                "}}",
             8)
         .apply(x);
     return x;
   };
-  const auto check = [&](const std::string& more, const std::array<double, 4>& behind) {
-    const klens::matrix<float> x = turned_once(more);
+  const auto check = [&](const std::string& more, const std::array<double, 4>& behind, int trained = 10000) {
+    const klens::matrix<float> x = turned_once(more, trained);
     for (int i = 0; i < 4; ++i) {
       const double frequency = std::pow(10.0, -i / 4.0), scaled = frequency * (1 - behind[static_cast<std::size_t>(i)] * 0.75);
       CAPTURE(i);
@@ -125,4 +127,5 @@ TEST_CASE("rope: yarn's ramp may end beyond the last pair, by hand") {
   };
   check("", {0, 0, 0, 0});
   check(R"(, "beta_fast": 512)", {0, 0, 1.0 / 6, 1.0 / 3});
+  check("", {0, 1.0 / 6, 1.0 / 3, 1.0 / 2}, 150);
 }
