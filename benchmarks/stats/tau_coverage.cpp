@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <klens/detail/random.hpp>
+#include <klens/random.hpp>
 #include <klens/stats/bootstrap.hpp>
 #include <string>
 #include <vector>
@@ -17,7 +17,7 @@
 namespace {
 
 using klens::contribution;
-using klens::detail::random_stream;
+using klens::random_stream;
 using sums = std::vector<std::vector<contribution>>;  // of each layer, by sequence
 
 constexpr double metric_error = 0.35;
