@@ -17,6 +17,7 @@ struct gain_item {
   std::size_t kind = 0;
   std::size_t layer = 0;
   std::size_t scheme = 0;
+  std::size_t stage = 0;
 };
 
 /// A log gain (of nats of KL for a unit of local energy) as one sequence shows it. `variance` is the one that its positions tell.
@@ -35,9 +36,9 @@ struct gain_draw {
 };
 
 /// Predicts log gains from a few that were measured:
-///   observed log gain = level + slope * depth + bend * depth^2 + scheme + kind + kind's slope * depth + layer + candidate
-///                       + sequence + sequence's slope * depth + noise
-/// How much schemes, kinds, layers and sequences differ is learned from the observations, with priors that let it be nothing
+///   observed log gain = level + slope * depth + bend * depth^2 + scheme + kind + kind's slope * depth + stage + layer
+///                       + candidate + sequence + sequence's slope * depth + noise
+/// How much schemes, kinds, stages, layers and sequences differ is learned from the observations, with priors that let it be nothing
 /// (effect_group); layers have heavy tails. A measured candidate keeps what was seen of itself, as far as the noise allows, and
 /// one whose layer was not measured has the spread of layers as its doubt. All by Gibbs sampling, the same for the same seed.
 /// Source     A. Gelman et al., Bayesian Data Analysis (2013), chapters 5, 11 and 15.
@@ -47,11 +48,12 @@ class gain_model {
   /// observations differ by a last bit, so both are rounded, far within their noise: to a 4096th of a nat, and by a 512th.
   gain_model(std::vector<gain_item> items, std::vector<gain_observation> seen, std::uint64_t seed)
       : items_{std::move(items)}, seen_{std::move(seen)}, random_{seed, 3} {
-    std::size_t kinds = 0, layers = 0, schemes = 0, sequences = 0;
+    std::size_t kinds = 0, layers = 0, schemes = 0, stages = 0, sequences = 0;
     for (const gain_item& each : items_) {
       kinds = std::max(kinds, each.kind + 1);
       layers = std::max(layers, each.layer + 1);
       schemes = std::max(schemes, each.scheme + 1);
+      stages = std::max(stages, each.stage + 1);
     }
     for (gain_observation& each : seen_) {
       sequences = std::max(sequences, each.sequence + 1);
@@ -60,9 +62,9 @@ class gain_model {
     }
     // Standard deviations of log gains, one wide: what the priors of spreads allow.
     groups_ = {{effect_group::learned(schemes, 0.3), false},      {effect_group::learned(kinds, 0.3), false},
-               {effect_group::learned(kinds, 0.2), true},         {effect_group::learned(layers, 0.5, true), false},
-               {effect_group::known(items_.size(), 0.05), false}, {effect_group::learned(sequences, 0.2), false},
-               {effect_group::learned(sequences, 0.2), true}};
+               {effect_group::learned(kinds, 0.2), true},         {effect_group::learned(stages, 0.3), false},
+               {effect_group::learned(layers, 0.5, true), false}, {effect_group::known(items_.size(), 0.05), false},
+               {effect_group::learned(sequences, 0.2), false},    {effect_group::learned(sequences, 0.2), true}};
     for (const gain_observation& each : seen_) {
       const std::vector<effect_part> of_item = parts_of(each.item);
       for (std::size_t g = 0; g < of_item.size(); ++g) groups_[g].parts.push_back(of_item[g]);
@@ -110,7 +112,7 @@ class gain_model {
   /// How the first groups enter a candidate, whatever the sequence.
   [[nodiscard]] std::vector<effect_part> parts_of(std::size_t item) const {
     const gain_item& of = items_[item];
-    return {{of.scheme, 1}, {of.kind, 1}, {of.kind, centred(of.depth)}, {of.layer, 1}, {item, 1}};
+    return {{of.scheme, 1}, {of.kind, 1}, {of.kind, centred(of.depth)}, {of.stage, 1}, {of.layer, 1}, {item, 1}};
   }
 
   void sweep() {

@@ -51,10 +51,9 @@ class local_scan {
       wanted_[each.stage] = true;
     }
     for (std::size_t l = 0; l < layers_.size(); ++l)
-      for (const std::size_t candidate : book_.candidates_of(l)) {
-        const double depth = static_cast<double>(layers_[l].stage) / static_cast<double>(forward_.stages());
-        scores_.add(candidate, depth, layers_[l].kind, l, book_.scheme_of(candidate), is_local(layers_[l]));
-      }
+      for (const std::size_t candidate : book_.candidates_of(l))
+        scores_.add(candidate, {layers_[l].stage, forward_.stages()}, layers_[l].kind, l, book_.scheme_of(candidate),
+                    is_local(layers_[l]));
   }
 
   [[nodiscard]] scores run() {

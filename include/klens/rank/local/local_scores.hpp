@@ -19,16 +19,25 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
+/// Where a candidate's layer stands in its model.
+struct gain_place {
+  std::size_t stage = 0;
+  std::size_t stages = 1;  ///< of the model
+
+  [[nodiscard]] double depth() const noexcept { return static_cast<double>(stage) / static_cast<double>(stages); }
+};
+
 /// What a local scan learns of its candidates, numbered as in scores::candidates, and what it believes of them.
 class local_scores {
  public:
   /// `local`: the candidate acts through its own stage alone.
-  void add(std::size_t candidate, double depth, const std::string& kind, std::size_t layer_index, std::size_t scheme_index,
-           bool local) {
+  void add(std::size_t candidate, const gain_place& place, const std::string& kind, std::size_t layer_index,
+           std::size_t scheme_index, bool local) {
     all_.resize(std::max(all_.size(), candidate + 1));
     all_[candidate].is_local = local;
     items_.resize(all_.size());
-    items_[candidate] = {depth, kinds_.try_emplace(kind, kinds_.size()).first->second, layer_index, scheme_index};
+    items_[candidate] = {place.depth(), kinds_.try_emplace(kind, kinds_.size()).first->second, layer_index, scheme_index,
+                         place.stage};
   }
   [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
   [[nodiscard]] std::size_t layer_of(std::size_t candidate) const { return items_[candidate].layer; }
