@@ -3,6 +3,7 @@
 #include <klens/detail/compiled.hpp>
 #include <klens/metric/detail/row_comparison.hpp>
 #include <klens/quant/float16.hpp>
+#include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
 #include <span>
@@ -41,6 +42,10 @@ auto with_rows(const compiled::row_format& format, const Use& use) noexcept {
       return use(q4_0{});
     case compiled::row_format::stored::q8_0:
       return use(q8_0{});
+    case compiled::row_format::stored::fp8_e4m3:
+      return use(fp8_e4m3{});
+    case compiled::row_format::stored::fp8_e5m2:
+      return use(fp8_e5m2{});
     default:
       return use(
           integer_rows{format.bits, static_cast<grid>(format.grid), format.group_size, static_cast<scale_kind>(format.scale)});

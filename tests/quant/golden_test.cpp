@@ -1,4 +1,5 @@
-// Every value of golden-quantizers.safetensors (NumPy, NNCF 3.4.0, gguf 0.19.0, PyTorch), bit for bit.
+// Every value of golden-quantizers.safetensors (NumPy, NNCF 3.4.0, gguf 0.19.0, PyTorch) and of golden-float-schemes.safetensors,
+// which tests/data/make_golden_float_schemes.py makes (PyTorch 2.15.0), bit for bit.
 #include <klens/quant/scheme.hpp>
 
 #include <doctest/doctest.h>
@@ -65,4 +66,40 @@ TEST_CASE("quantizers: golden values of independent programs, bit for bit") {
     }
   }
   CHECK(checked > 2000);
+}
+
+TEST_CASE("scaled floats: the bytes and the values of independent definitions") {
+  const klens::safetensors golden{KLENS_TEST_DATA "/golden-float-schemes.safetensors"};
+  const klens::safetensors source{KLENS_TEST_DATA "/golden-quantizers.safetensors"};
+  std::size_t rows = 0, rows_of_values = 0;
+  for (const klens::stored_tensor& tensor : golden.tensors()) {
+    if (tensor.name.ends_with("_kept")) continue;
+    INFO(tensor.name);
+    const std::size_t dot = tensor.name.find('.');
+    const std::string weights_name = tensor.name.substr(0, dot) + ".weight";
+    const std::size_t columns = source.at(weights_name).shape[1];
+    const std::vector<float> weights = source.values<float>(weights_name);
+    const std::vector<std::uint8_t> bytes = golden.values<std::uint8_t>(tensor.name);
+    std::vector<float> values;
+    if (golden.contains(tensor.name + "_kept")) values = golden.values<float>(tensor.name + "_kept");
+    const klens::scheme scheme{tensor.name.substr(dot + 1)};
+    const klens::packer packer{scheme};
+    std::vector<std::byte> packed(packer.bytes(columns));
+    std::vector<float> kept(columns), unpacked(columns);
+    REQUIRE(bytes.size() * columns == packed.size() * weights.size());
+    for (std::size_t r = 0; r < weights.size() / columns; ++r, ++rows) {
+      CAPTURE(r);
+      const std::span row = std::span(weights).subspan(r * columns, columns);
+      packer.pack(row, packed);
+      CHECK(std::memcmp(packed.data(), bytes.data() + r * packed.size(), packed.size()) == 0);
+      scheme.round_trip(row, kept);
+      packer.unpack(packed, unpacked);
+      CHECK(std::memcmp(unpacked.data(), kept.data(), columns * sizeof(float)) == 0);
+      if (values.empty()) continue;
+      ++rows_of_values;
+      CHECK(std::memcmp(kept.data(), values.data() + r * columns, columns * sizeof(float)) == 0);
+    }
+  }
+  CHECK(rows == 2 * 144);
+  CHECK(rows_of_values == 2 * 48);
 }

@@ -66,6 +66,12 @@ void expect_integer(const row& weights, std::size_t group_size, reference::grid 
   }
 }
 
+/// The same bits as from the widest instruction set, which golden_test.cpp and the quantizer's own test hold.
+template <class Arch, class Quantizer>
+void expect_own(const Quantizer& quantizer, const row& weights) {
+  expect<Arch>(quantizer, weights, support::kept_by(quantizer, weights));
+}
+
 /// Rows of all kinds and lengths, and those of the golden file, whose values golden_test.cpp holds.
 const std::vector<row>& all_rows() {
   static const std::vector<row> all = [] {
@@ -105,6 +111,8 @@ void expect_definitions() {
       expect<Arch>(klens::fp16{}, weights, nearest);
       std::transform(weights.begin(), weights.end(), nearest.begin(), reference::nearest_bf16);
       expect<Arch>(klens::bf16{}, weights, nearest);
+      expect_own<Arch>(klens::fp8_e4m3{}, weights);
+      expect_own<Arch>(klens::fp8_e5m2{}, weights);
       if (length % 32 != 0) continue;
       expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
       expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);

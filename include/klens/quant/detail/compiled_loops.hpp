@@ -17,6 +17,8 @@ template <class Rows>
                               parts.group_size};
   if constexpr (requires { Rows::is_fp16; })
     format.kind = Rows::is_fp16 ? stored::fp16 : stored::bf16;
+  else if constexpr (requires { Rows::fraction_bits; })
+    format.kind = Rows::fraction_bits == 3 ? stored::fp8_e4m3 : stored::fp8_e5m2;
   else if (parts.family == scheme_family::gguf_block)
     format.kind = parts.bits == 4 ? stored::q4_0 : stored::q8_0;
   return format;

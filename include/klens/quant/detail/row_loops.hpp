@@ -12,7 +12,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The loops of a built-in quantizer for one instruction set: static functions round_trip, pack and unpack, with the signatures
 /// of the three below. `Rows` says how a row is stored and nothing of vectors. Specialized in integer_loops.hpp, gguf_loops.hpp
-/// and float16_loops.hpp.
+/// and so on.
 template <class Arch, class Rows>
 struct row_loops;
 

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <klens/quant/detail/bit_packing.hpp>
+#include <klens/quant/detail/code_streams.hpp>
+#include <klens/quant/detail/group_rows.hpp>
+#include <klens/quant/detail/row_checks.hpp>
+#include <klens/quant/quantizer.hpp>
+#include <span>
+
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
+
+/// The loops of rows that are a stream of codes and then a scale for each group. Beside what group_rows.hpp and code_streams.hpp
+/// ask for, a codec has
+///   bits, scale_bytes           of a code and of a stored scale
+///   store(levels, to)           writes the scale
+///   load(from)                  gives levels with which decode() gives the kept values
+/// and its rows have group_of(columns).
+template <class Arch, class Rows, class Codec>
+struct coded_loops {
+  [[nodiscard]] static unstorable round_trip(const Rows& rows, std::span<const float> weights, std::span<float> kept,
+                                             weight_error& error) noexcept {
+    return round_trip_groups<Arch>(Codec{rows}, group_of(rows, weights.size()), weights, kept, error);
+  }
+
+  [[nodiscard, gnu::flatten]] static unstorable pack(const Rows& rows, std::span<const float> weights,
+                                                     std::byte* packed) noexcept {
+    code_writer codes{packed, Codec::bits};
+    std::byte* scales = packed + stream_bytes(weights.size(), Codec::bits);
+    const Codec codec{rows};
+    const unstorable problem = for_coded_groups<Arch>(codec, group_of(rows, weights.size()), weights,
+                                                      [&](std::size_t, auto group, const group_levels& levels, bool) {
+                                                        write_codes<Arch>(codec, levels, group, codes);
+                                                        codec.store(levels, scales);
+                                                        scales += Codec::scale_bytes;
+                                                      });
+    codes.finish();
+    return problem;
+  }
+
+  [[gnu::flatten]] static void unpack(const Rows& rows, const std::byte* packed, std::span<float> kept) noexcept {
+    code_reader codes{packed, kept.size(), Codec::bits};
+    const std::byte* scales = packed + stream_bytes(kept.size(), Codec::bits);
+    const Codec codec{rows};
+    for_groups(kept, group_of(rows, kept.size()), [&](std::size_t, auto group) {
+      const group_levels levels = codec.load(scales);
+      scales += Codec::scale_bytes;
+      read_codes<Arch>(codec, levels, codes, group);
+    });
+  }
+
+ private:
+  [[nodiscard]] static std::size_t group_of(const Rows& rows, std::size_t columns) noexcept {
+    return std::min(rows.group_of(columns), columns);
+  }
+};
+
+}  // namespace klens::detail
