@@ -1,12 +1,27 @@
 #include "stored_matrix.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cstring>
 
 #include "lanes.hpp"
 
 namespace programs {
+namespace {
+
+std::atomic<std::size_t> bytes_lent{0};  // by all matrices
+
+/// Where much is lent, what is read of files does not stay in memory meanwhile: a model then takes no more than without.
+bool much_is_lent() { return bytes_lent > std::size_t{32} << 20; }
+
+}  // namespace
+
+stored_matrix::lent_rows::lent_rows(Eigen::Index from, Eigen::Index rows, Eigen::Index columns)
+    : first(from), values(rows, columns) {
+  bytes_lent += static_cast<std::size_t>(values.size()) * sizeof(float);
+}
+stored_matrix::lent_rows::~lent_rows() { bytes_lent -= static_cast<std::size_t>(values.size()) * sizeof(float); }
 
 stored_matrix::stored_matrix(std::shared_ptr<const klens::safetensors> file, const klens::stored_tensor& tensor,
                              Eigen::Index rows, Eigen::Index columns)
@@ -29,6 +44,7 @@ void stored_matrix::read_own(Eigen::Index first, klens::matrix_ref<float> into) 
   const auto columns = static_cast<std::size_t>(columns_), width = std::size_t{type_ == element::f32 ? 4u : 2u};
   constexpr std::size_t piece = 1 << 20;
   const std::byte* const start = bytes_ + static_cast<std::size_t>(first) * columns * width;
+  const bool gives_back = much_is_lent();
   std::size_t given_back = 0;
   for (Eigen::Index r = 0; r < into.rows(); ++r) {
     const std::size_t before = static_cast<std::size_t>(r) * columns * width, after = before + columns * width;
@@ -40,7 +56,8 @@ void stored_matrix::read_own(Eigen::Index first, klens::matrix_ref<float> into) 
     else
       kernels::floats_of_bfloat16(start + before, to, columns);
     // While rows are lent, forwards read those floats: the file's pages leave memory as the floats enter it.
-    if (!lent_.empty() && after - given_back >= piece) {
+    const bool last = gives_back && r + 1 == into.rows() && r > 0;
+    if ((last || after - given_back >= piece) && (gives_back || !lent_.empty())) {
       file_->release({start + given_back, after - given_back});
       given_back = after;
     }
@@ -62,7 +79,7 @@ void stored_matrix::read(Eigen::Index first, klens::matrix_ref<float> into) cons
 }
 
 klens::matrix_ref<float> stored_matrix::lend(Eigen::Index first, Eigen::Index rows) {
-  return lent_.emplace_back(lent_rows{first, klens::matrix<float>(rows, columns_)}).values;
+  return lent_.emplace_back(first, rows, columns_).values;
 }
 
 void stored_matrix::take_back(Eigen::Index first, Eigen::Index rows) noexcept {

@@ -33,6 +33,10 @@ class stored_matrix {
 
  private:
   struct lent_rows {
+    lent_rows(Eigen::Index from, Eigen::Index rows, Eigen::Index columns);
+    lent_rows(const lent_rows&) = delete;
+    lent_rows& operator=(const lent_rows&) = delete;
+    ~lent_rows();
     Eigen::Index first;
     klens::matrix<float> values;
   };
