@@ -94,11 +94,28 @@ TEST_CASE("weights: fused ones come as named row ranges of the same memory") {
 }
 
 TEST_CASE("weights: every one is read anew by each forward, from its own stage on and not before") {
-  for (const char* const type :
-       {"bamba", "falcon_h1", "jamba_moe", "llama", "mamba", "mamba2", "variants/jamba_biases_tied", "gemma3", "hymba", "lfm2",
-        "variants/granitemoehybrid_moe", "variants/nemotron_h_biases", "variants/nemotron_h_experts",
-        "variants/olmo_hybrid_positive", "variants/qwen2_windows", "variants/qwen3_biases_tied", "variants/qwen3_next_experts",
-        "variants/qwen3_5_tied", "variants/zamba2_two_blocks"}) {
+  for (const char* const type : {"bamba",
+                                 "falcon_h1",
+                                 "falcon_mamba",
+                                 "jamba_moe",
+                                 "llama",
+                                 "mamba",
+                                 "mamba2",
+                                 "variants/jamba_biases_tied",
+                                 "gemma3",
+                                 "hymba",
+                                 "lfm2",
+                                 "variants/mistral_window",
+                                 "variants/smollm3_windows",
+                                 "variants/granitemoehybrid_moe",
+                                 "variants/nemotron_h_biases",
+                                 "variants/nemotron_h_experts",
+                                 "variants/olmo_hybrid_positive",
+                                 "variants/qwen2_windows",
+                                 "variants/qwen3_biases_tied",
+                                 "variants/qwen3_next_experts",
+                                 "variants/qwen3_5_tied",
+                                 "variants/zamba2_two_blocks"}) {
     INFO(type);
     programs::model model = programs::model::load(golden / type);
     const std::vector<std::int32_t> tokens = some_tokens(model, 30);

@@ -37,6 +37,12 @@ inline void overwrite(const std::filesystem::path& file, std::string_view conten
 /// A short forward of the model in a folder.
 inline void load_and_run(const std::filesystem::path& folder) {
   const programs::model model = programs::model::load(folder);
+  if (model.reads_images()) {
+    programs::state at = model.begin_images(klens::matrix<float>::Ones(2, 3 * 9 * 5), {9, 5});
+    for (std::size_t stage = 0; stage < model.stages(); ++stage) model.advance(at, stage);
+    expect(model.logits(at).rows() == 2, "logits of another shape");
+    return;
+  }
   programs::state at = model.begin(std::array<std::int32_t, 6>{0, 1, 2, 1, 0, 2}, 2, 3);
   for (std::size_t stage = 0; stage < model.stages(); ++stage) model.advance(at, stage);
   expect(model.logits(at).rows() == 6, "logits of another shape");
@@ -86,6 +92,7 @@ inline void config(std::string_view content) {
                                                                  {"\"smollm3\"", "smollm3_windows"},
                                                                  {"\"zamba2\"", "zamba2_two_blocks"},
                                                                  {"\"hymba\"", "../hymba"},
+                                                                 {"\"mambavision\"", "../mambavision"},
                                                                  {"", "jamba_experts"}};
   static const support::temporary_folder folder;
   for (const auto& [mark, name] : models) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <klens/error.hpp>
 #include <span>
 #include <string>
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "image_network.hpp"
 #include "norm.hpp"
 #include "parameter.hpp"
 #include "part.hpp"
@@ -46,6 +47,7 @@ struct architecture {
   bool keeps_embedding = false;       ///< the first of them is the embedding of the tokens, as the first step sees it
   /// Parameters that a later step reads as well, or whose results it does, with that step counted from 1.
   std::vector<std::pair<const parameter*, std::size_t>> last_uses;
+  std::unique_ptr<image_network> images;  ///< of a model of images, which has nothing of the above
 };
 
 }  // namespace programs

@@ -177,6 +177,11 @@ parameter* checkpoint::take_weight(const std::string& name, std::size_t out, std
   return weight;
 }
 
+parameter* checkpoint::take_filters(const std::string& name, std::size_t out, std::size_t in, std::size_t height,
+                                    std::size_t width) {
+  return take(name, {out, in, height, width}, true);
+}
+
 parameter* checkpoint::take_stack(const std::string& name, std::size_t count, std::size_t out, std::size_t in,
                                   const std::vector<row_range>& parts) {
   parameter* const weight = take(name, {count, out, in}, true, true);

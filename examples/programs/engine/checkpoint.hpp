@@ -31,6 +31,9 @@ class checkpoint {
   /// The same, as the weight of a matrix product.
   [[nodiscard]] parameter* take_weight(const std::string& name, std::size_t out, std::size_t in,
                                        std::vector<row_range> parts = {});
+  /// The same for a tensor [out x in x height x width] of a convolution: a weight [out x in * height * width].
+  [[nodiscard]] parameter* take_filters(const std::string& name, std::size_t out, std::size_t in, std::size_t height,
+                                        std::size_t width);
   /// Weights [out x in] of several products that the file stacks in one tensor [count x out x in]; `parts` are the rows of each.
   [[nodiscard]] parameter* take_stack(const std::string& name, std::size_t count, std::size_t out, std::size_t in,
                                       const std::vector<row_range>& parts = {});

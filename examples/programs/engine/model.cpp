@@ -74,7 +74,9 @@ model model::load(const std::filesystem::path& folder, load_options options) {
   return loaded;
 }
 
-std::size_t model::vocabulary() const noexcept { return static_cast<std::size_t>(parts_.embedding->rows()); }
+std::size_t model::vocabulary() const noexcept {
+  return static_cast<std::size_t>(reads_images() ? parts_.images->head.out() : parts_.embedding->rows());
+}
 std::size_t model::width() const noexcept { return static_cast<std::size_t>(parts_.embedding->columns()); }
 
 std::size_t model::stage_of(const parameter& of) const {
@@ -101,6 +103,7 @@ weight model::view(parameter& of) const {
               .tensor = of.name,
               .of = &of};
   if (of.name.find(".experts.") != std::string::npos || of.stacked > 0) seen.kind = "expert_" + seen.kind;
+  if (reads_images()) return seen;
   if (&of == parts_.head) {
     seen.name = "lm_head.weight";
     seen.kind = "lm_head";
@@ -164,6 +167,7 @@ klens::layer weight::as_layer() const {
 }
 
 state model::begin(std::span<const std::int32_t> tokens, std::size_t sequences, std::size_t length) const {
+  if (reads_images()) throw klens::argument_error("this model classifies images, it reads no tokens");
   if (sequences == 0 || length == 0 || tokens.size() / length != sequences || tokens.size() % length != 0)
     throw klens::shape_error("begin: " + std::to_string(tokens.size()) + " tokens are not " + std::to_string(sequences) +
                              " sequences of " + std::to_string(length) + "; both must be at least 1");
@@ -172,10 +176,27 @@ state model::begin(std::span<const std::int32_t> tokens, std::size_t sequences, 
       throw klens::argument_error("token " + std::to_string(tokens[i]) + " at " + std::to_string(i) +
                                   " is outside the vocabulary of " + std::to_string(vocabulary()) +
                                   "; use the tokenizer of this model");
-  return {sequences, length, {tokens.begin(), tokens.end()}, {}, {}, {}};
+  return {sequences, length, {tokens.begin(), tokens.end()}, {}, {}, {}, {}};
+}
+
+state model::begin_images(const klens::const_matrix_ref<float>& images, image_grid each) const {
+  constexpr Eigen::Index colors = 3;
+  const auto places = static_cast<Eigen::Index>(each.places());
+  if (!reads_images()) throw klens::argument_error("this model reads tokens, no images");
+  if (places == 0 || images.rows() == 0 || images.cols() != colors * places)
+    throw klens::shape_error("begin_images: " + klens::detail::shape_text(images.rows(), images.cols()) +
+                             " values are not one row for each image of 3 colors x " + std::to_string(each.height) + " x " +
+                             std::to_string(each.width));
+  state at{static_cast<std::size_t>(images.rows()), 1, {}, {}, {}, each, {}};
+  at.hidden.resize(images.rows() * places, colors);
+  for (Eigen::Index i = 0; i < images.rows(); ++i)
+    for (Eigen::Index p = 0; p < places; ++p)
+      for (Eigen::Index c = 0; c < colors; ++c) at.hidden(i * places + p, c) = images(i, c * places + p);
+  return at;
 }
 
 void model::advance(state& at, std::size_t stage, std::size_t threads) const {
+  if (reads_images()) return stage == 0 ? void() : advance_images(at, stage - 1, threads);
   if (stage == 0) return embed(at);
   const auto length = static_cast<Eigen::Index>(at.length);
   const Eigen::Index before = memory_rows(), rows = before + length;
@@ -196,6 +217,21 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
     memory = all.topRows(before);
     own = all.bottomRows(length);
   });
+}
+
+void model::advance_images(state& at, std::size_t step, std::size_t threads) const {
+  const image_grid grid = parts_.images->grid_at(step, at.image);
+  const Eigen::Index rows = at.hidden.rows() / static_cast<Eigen::Index>(at.sequences);
+  std::vector<klens::matrix<float>> images(at.sequences);
+  klens::parallel_for(threads, at.sequences, [&](std::size_t i) {
+    const workspace_pool::lease work{*pool_};
+    const workspace::frame frame{*work};
+    images[i] = at.hidden.middleRows(static_cast<Eigen::Index>(i) * rows, rows);
+    parts_.images->steps[step]->run(images[i], grid, *work);
+  });
+  at.hidden.resize(static_cast<Eigen::Index>(at.sequences) * images.front().rows(), images.front().cols());
+  for (std::size_t i = 0; i < images.size(); ++i)
+    at.hidden.middleRows(static_cast<Eigen::Index>(i) * images[i].rows(), images[i].rows()) = images[i];
 }
 
 void model::embed(state& at) const {
@@ -239,6 +275,11 @@ void model::run(const residual_step& step, klens::matrix_ref<float> hidden, pass
 }
 
 klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
+  if (reads_images()) {
+    std::vector<std::size_t> all(at.sequences);
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    return logits(at, all, threads);
+  }
   const auto length = static_cast<Eigen::Index>(at.length);
   klens::matrix<float> all(at.hidden.rows(), static_cast<Eigen::Index>(vocabulary()));
   klens::parallel_for(threads, at.sequences, [&](std::size_t s) {
@@ -255,6 +296,18 @@ klens::matrix<float> model::logits(const state& at, std::size_t threads) const {
 }
 
 klens::matrix<float> model::logits(const state& at, std::span<const std::size_t> rows, std::size_t threads) const {
+  if (reads_images()) {
+    const image_grid grid = parts_.images->grid_at(parts_.images->steps.size(), at.image);
+    const Eigen::Index places = at.hidden.rows() / static_cast<Eigen::Index>(at.sequences);
+    klens::matrix<float> each(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(vocabulary()));
+    klens::parallel_for(threads, rows.size(), [&](std::size_t i) {
+      const workspace_pool::lease work{*pool_};
+      klens::matrix<float> image = at.hidden.middleRows(static_cast<Eigen::Index>(rows[i]) * places, places);
+      parts_.images->pool->run(image, grid, *work);
+      parts_.images->head(image, each.middleRows(static_cast<Eigen::Index>(i), 1));
+    });
+    return each;
+  }
   constexpr std::size_t tile = 64;  // fixed, so that the number of threads changes nothing
   klens::matrix<float> all(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(vocabulary()));
   klens::parallel_for(threads, (rows.size() + tile - 1) / tile, [&](std::size_t i) {
@@ -271,6 +324,12 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
     if (parts_.head_scale != 1) into *= parts_.head_scale;
   });
   return all;
+}
+
+double model::flops(std::size_t stage, image_grid image) const {
+  if (stage == 0) return 0;
+  if (stage == stages()) return parts_.images->head.flops(1);
+  return parts_.images->steps.at(stage - 1)->flops(parts_.images->grid_at(stage - 1, image));
 }
 
 double model::flops(std::size_t stage, std::size_t length) const {

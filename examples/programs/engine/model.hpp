@@ -43,6 +43,8 @@ struct state {
   std::vector<std::int32_t> tokens;  ///< [sequences x length]
   klens::matrix<float> hidden;       ///< the residual stream, [sequences * length x width]; empty before stage 0
   klens::matrix<float> memory;       ///< the same of the rows that stand before every sequence; empty where the model has none
+  image_grid image;  ///< of a model of images, whose rows of `hidden` its stages arrange; they are sequences of one
+                     ///< position: their class logits
   std::vector<klens::matrix<float>> kept;  ///< what stages leave for later ones, memory rows first in each sequence
 };
 
@@ -50,7 +52,7 @@ struct load_options {
   bool strict = false;  ///< refuse fields of config.json that klens does not know, which a remark names otherwise
 };
 
-/// A language model in HF format that can stop between blocks, in float arithmetic: weights of products stay in the type of their
+/// A language model (or one that classifies images) in HF format that can stop between blocks, in float arithmetic: weights of products stay in the type of their
 /// file, which is mapped as long as the model lives, and become float where a product needs them. Stage 0 is the embedding, each
 /// further one adds a mixer (or several side by side) or a feed-forward network to the residual stream, so that a block is two
 /// of them as a rule; after stages() of them come final norm and head (`logits`).
@@ -65,9 +67,12 @@ class model {
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
   /// What a user should know of how it was loaded, one sentence each.
   [[nodiscard]] const std::vector<std::string>& remarks() const noexcept { return remarks_; }
-  [[nodiscard]] std::size_t vocabulary() const noexcept;
-  [[nodiscard]] std::size_t width() const noexcept;
-  [[nodiscard]] std::size_t stages() const noexcept { return 1 + parts_.steps.size(); }
+  /// True for a model of images: begin_images instead of begin, and a row of class logits for each image.
+  [[nodiscard]] bool reads_images() const noexcept { return parts_.images != nullptr; }
+  [[nodiscard]] std::size_t vocabulary() const noexcept;  ///< or classes
+  [[nodiscard]] std::size_t stages() const noexcept {
+    return 1 + (reads_images() ? parts_.images->steps.size() : parts_.steps.size());
+  }
 
   /// Every weight [out x in] of a matrix product, in order of stages; with `split_fused` a fused one comes as its row ranges.
   /// The embedding is among them unless it is tied: a gather of its rows is a product with one-hot rows.
@@ -79,6 +84,9 @@ class model {
   /// Throws klens::shape_error where the tokens are not so many, klens::argument_error for a token outside the vocabulary.
   [[nodiscard]] state begin(std::span<const std::int32_t> tokens, std::size_t sequences, std::size_t length) const;
 
+  /// The state before stage 0, which does nothing, of images [images x 3 * places], color by color, as a model of images wants them.
+  [[nodiscard]] state begin_images(const klens::const_matrix_ref<float>& images, image_grid each) const;
+
   /// Carries out one stage, in place.
   void advance(state& at, std::size_t stage, std::size_t threads = 1) const;
 
@@ -89,6 +97,7 @@ class model {
 
   /// Floating-point operations of one stage's matrix products for one sequence; stage stages() is the head at all positions.
   [[nodiscard]] double flops(std::size_t stage, std::size_t length) const;
+  [[nodiscard]] double flops(std::size_t stage, image_grid image) const;
 
  private:
   model() = default;
@@ -96,6 +105,8 @@ class model {
   [[nodiscard]] std::size_t last_stage_of(const parameter& of) const;
   [[nodiscard]] weight view(parameter& of) const;
   void embed(state& at) const;
+  void advance_images(state& at, std::size_t step, std::size_t threads) const;
+  [[nodiscard]] std::size_t width() const noexcept;
   [[nodiscard]] Eigen::Index memory_rows() const noexcept { return parts_.memory ? parts_.memory->rows() : 0; }
   static void run(const residual_step& step, klens::matrix_ref<float> hidden, pass& at);
 

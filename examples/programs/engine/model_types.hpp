@@ -14,8 +14,8 @@ namespace programs {
 
 using build_function = architecture(const config&, checkpoint&);
 build_function build_bamba, build_falcon_h1, build_falcon_mamba, build_gemma3, build_granitemoehybrid, build_hymba, build_jamba,
-    build_lfm2, build_llama, build_mamba, build_mamba2, build_mistral, build_nemotron_h, build_olmo_hybrid, build_qwen2,
-    build_qwen3, build_qwen3_5, build_qwen3_next, build_smollm3, build_zamba2;
+    build_lfm2, build_llama, build_mamba, build_mamba2, build_mambavision, build_mistral, build_nemotron_h, build_olmo_hybrid,
+    build_qwen2, build_qwen3, build_qwen3_5, build_qwen3_next, build_smollm3, build_zamba2;
 
 /// The model that a config describes: its own, or the text model within it (text_config).
 struct described_model {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdio>
+#include <klens/error.hpp>
 
 #include "commands.hpp"
 #include "engine/model.hpp"
@@ -14,6 +15,12 @@ namespace programs {
   for (const std::string& each : loaded.remarks()) std::fprintf(stderr, "klens: %s\n", printable(each).c_str());
   return loaded;
 }
-[[nodiscard]] inline model load_model(const run_arguments& run) { return load_model(run.model, run.strict); }
+/// The same of a command that runs it over tokens.
+[[nodiscard]] inline model load_model(const run_arguments& run) {
+  model loaded = load_model(run.model, run.strict);
+  if (loaded.reads_images())
+    throw klens::argument_error{run.model.string() + ": is a model of images; only klens rank and klens layers take one"};
+  return loaded;
+}
 
 }  // namespace programs

@@ -3,6 +3,6 @@
 
 namespace programs {
 
-bool rank(const rank_arguments& arguments) { return rank_scan{arguments}.rank(arguments.checkpoint); }
+bool rank(const rank_arguments& arguments) { return rank_scan{arguments, true}.rank(arguments.checkpoint); }
 
 }  // namespace programs

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <klens/error.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <vector>
 
 #include "fingerprint.hpp"
 #include "hybrid_forward.hpp"
+#include "image_forward.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
 
@@ -24,14 +26,29 @@ std::vector<klens::layer> layers_of(model& of, const rank_arguments& arguments) 
   return layers;
 }
 
+image_set images_for(const rank_arguments& arguments) {
+  if (arguments.method != "exact")
+    throw klens::argument_error{
+        "--method " + arguments.method +
+        ": an image is many rows of the hidden matrix and one of logits, and local damage is known for one "
+        "row a position only; use --method exact"};
+  if (arguments.positions != 0) throw klens::argument_error{"--positions: an image has one; use --sequences"};
+  if (arguments.sort == "delta_ce") throw klens::argument_error{"--sort delta_ce: images have no next token; use --sort kl"};
+  return read_images(arguments.run.tokens);
+}
+
 }  // namespace
 
-rank_scan::rank_scan(const rank_arguments& arguments)
+rank_scan::rank_scan(const rank_arguments& arguments, bool images)
     : request_{arguments},
       threads_{arguments.run.threads},
-      model_{load_model(arguments.run)},
-      subject_{model_.type(), files_of_folder(arguments.run.model), {}, request_.read_tokens(model_.vocabulary())} {
-  remark_on_length(arguments.run.model, subject_.tokens);
+      model_{images ? load_model(arguments.run.model, arguments.run.strict) : load_model(arguments.run)},
+      images_{model_.reads_images() ? images_for(arguments) : image_set{}},
+      subject_{model_.type(),
+               files_of_folder(arguments.run.model),
+               {},
+               model_.reads_images() ? images_.as_sequences() : request_.read_tokens(model_.vocabulary())} {
+  if (!model_.reads_images()) remark_on_length(arguments.run.model, subject_.tokens);
   subject_.layers = request_.chosen(layers_of(model_, arguments));
 }
 
@@ -46,6 +63,12 @@ bool rank_scan::rank(const std::filesystem::path& checkpoint) {
 
 scan_request::measurement rank_scan::measurement_on(const token_set& part) {
   return [this, &part](const auto& schemes, const auto& metrics, const auto& options) {
+    if (model_.reads_images()) {
+      image_forward forward{model_, images_, request_.sequences_per_batch(), threads_};
+      std::vector<klens::any_metric> of_images;  // which have no next token
+      std::ranges::copy_if(metrics, std::back_inserter(of_images), [](const auto& each) { return each.name != "delta_ce"; });
+      return klens::rank_layers(subject_.layers, forward, schemes, of_images, options);
+    }
     hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
     return klens::rank_layers(subject_.layers, forward, schemes, metrics, options);
   };

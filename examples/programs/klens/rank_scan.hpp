@@ -9,6 +9,7 @@
 
 #include "commands.hpp"
 #include "engine/model.hpp"
+#include "image_file.hpp"
 #include "scan_request.hpp"
 #include "token_set.hpp"
 
@@ -18,7 +19,8 @@ namespace programs {
 class rank_scan {
  public:
   /// Checks all that can be known before the work, then loads. Throws klens::error.
-  explicit rank_scan(const rank_arguments& arguments);
+  /// `images`: a model of images will do as well, whose positions `tokens` stands for.
+  explicit rank_scan(const rank_arguments& arguments, bool images = false);
 
   [[nodiscard]] const token_set& tokens() const noexcept { return subject_.tokens; }
   [[nodiscard]] const model& loaded() const noexcept { return model_; }
@@ -41,6 +43,7 @@ class rank_scan {
   scan_request request_;
   std::size_t threads_;
   model model_;
+  image_set images_;  // of a model of images
   scan_subject subject_;
 };
 

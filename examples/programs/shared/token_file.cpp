@@ -166,6 +166,7 @@ void expect_next_tokens(const token_set& tokens) {
 }
 
 std::string size_text(const token_set& tokens) {
+  if (!tokens.content.empty()) return std::to_string(tokens.sequences) + " images";
   std::string text = std::to_string(tokens.sequences) + " sequences of " + std::to_string(tokens.length) + " tokens";
   const auto padding = std::ranges::count(tokens.roles, token_role::padding);
   const auto context = std::ranges::count(tokens.roles, token_role::context);

@@ -38,6 +38,7 @@ struct token_set {
   std::size_t length = 0;
   std::vector<token_role> roles = {};     ///< one a token; empty: all are text
   std::vector<std::size_t> in_file = {};  ///< of each sequence's first token: which token of the file it is
+  std::string content = {};               ///< of sequences that are no tokens: what tells them from others
 
   [[nodiscard]] token_role role(std::size_t token) const noexcept { return roles.empty() ? token_role::text : roles[token]; }
   /// Whether the next token of its sequence is one that the model is asked to predict.
@@ -114,6 +115,7 @@ struct token_set {
   [[nodiscard]] std::string fingerprint() const {
     fingerprint_hasher hasher;
     hasher.add(sequences).add(length).add(std::as_bytes(std::span(tokens)));
+    if (!content.empty()) hasher.add(std::as_bytes(std::span(content)));
     if (!roles.empty()) hasher.add(std::as_bytes(std::span(roles)));
     return hasher.text();
   }
