@@ -5,6 +5,9 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "support/run_program.hpp"
@@ -44,6 +47,18 @@ matrix<float> counted(Eigen::Index rows, Eigen::Index columns) {
   matrix<float> made(rows, columns);
   for (Eigen::Index i = 0; i < made.size(); ++i) made.data()[i] = static_cast<float>(i);
   return made;
+}
+
+/// Bytes of a mapped file that are in memory.
+std::size_t resident_bytes(const std::filesystem::path& file) {
+  std::ifstream maps{"/proc/self/smaps"};
+  std::size_t kilobytes = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) inside = line.ends_with(file.string());
+    if (inside && line.starts_with("Rss:")) kilobytes += std::stoul(line.substr(4));
+  }
+  return kilobytes * 1024;
 }
 
 }  // namespace
@@ -86,4 +101,30 @@ TEST_CASE("stored_matrix: what is lent counts for its rows until it is taken bac
   CHECK(read(0, 10) == expected);
   stored.take_back(7, 2);
   CHECK(read(0, 10) == own);
+}
+
+TEST_CASE("stored_matrix: while much is lent, what is read of a file does not stay in memory") {
+  const support::temporary_folder folder;
+  const matrix<float> values = counted(1024, 1024);
+  const klens::stored_tensor tensors[] = {
+      klens::as_tensor<float>("w", {1024, 1024}, {values.data(), static_cast<std::size_t>(values.size())})};
+  const std::filesystem::path path = folder / "w.safetensors";
+  klens::write_safetensors(path, tensors);
+  const auto file = std::make_shared<const klens::safetensors>(path);
+  const stored_matrix stored(file, file->at("w"), 1024, 1024);
+  stored_matrix other(matrix<float>(3, 3 << 20));
+  matrix<float> found(1024, 1024);
+  const auto resident_after_reading = [&] {
+    file->release(file->at("w").bytes);
+    for (Eigen::Index first = 0; first < 1024; first += 256) stored.read(first, found.middleRows(first, 256));
+    CHECK(found == values);
+    return resident_bytes(path);
+  };
+  CHECK(resident_after_reading() >= 4 << 20);
+  (void)other.lend(0, 2);
+  CHECK(resident_after_reading() >= 4 << 20);  // 24 MiB are not much
+  (void)other.lend(2, 1);
+  CHECK(resident_after_reading() < 1 << 20);
+  other.take_back(2, 1);
+  CHECK(resident_after_reading() >= 4 << 20);
 }
