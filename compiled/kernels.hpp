@@ -6,6 +6,7 @@
 #include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
+#include <klens/quant/mxfp4.hpp>
 #include <span>
 
 // The headers' own loops behind compiled.hpp's plain types, compiled for whatever the flags say. Nothing here may leave a
@@ -46,6 +47,8 @@ auto with_rows(const compiled::row_format& format, const Use& use) noexcept {
       return use(fp8_e4m3{});
     case compiled::row_format::stored::fp8_e5m2:
       return use(fp8_e5m2{});
+    case compiled::row_format::stored::mxfp4:
+      return use(mxfp4{});
     default:
       return use(
           integer_rows{format.bits, static_cast<grid>(format.grid), format.group_size, static_cast<scale_kind>(format.scale)});

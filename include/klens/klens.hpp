@@ -21,8 +21,10 @@
 #include <klens/metric/rows.hpp>
 #include <klens/metric/totals.hpp>
 #include <klens/quant/float16.hpp>
+#include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
+#include <klens/quant/mxfp4.hpp>
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>

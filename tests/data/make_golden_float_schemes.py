@@ -5,6 +5,7 @@
 import json
 import pathlib
 import struct
+import sys
 
 import numpy as np
 import torch
@@ -49,10 +50,49 @@ def fp8(weights, dtype):
     return packed, (codes.float() * scale).numpy()
 
 
+def e2m1(magnitudes):
+    """The nearest of the eight magnitudes of E2M1, in double: of equally near ones the even code; above 6 it is 6."""
+    values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    codes = np.arange(8)
+    distance = np.abs(magnitudes[..., None] - values)
+    nearest = distance == distance.min(-1, keepdims=True)
+    ties = nearest.sum(-1) > 1
+    codes = np.where(ties, (nearest & (codes % 2 == 0)).argmax(-1), nearest.argmax(-1))
+    return codes, values[codes]
+
+
+def nibbles(codes):
+    """Two codes in a byte, the first in the lower half."""
+    return (codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8)
+
+
+def mxfp4(weights):
+    """OCP MX v1.0, section 6.3. (torchao 0.18.0's to_mx gives the same bytes; --torchao compares them.)"""
+    w = weights.astype(np.float64).reshape(len(weights), -1, 32)
+    largest = np.abs(w).max(-1, keepdims=True)
+    exponent = np.frexp(largest)[1] - 1 - 2  # frexp gives a fraction from 1/2 to 1
+    exponent = np.maximum(np.where(largest == 0, -127, exponent), -127)
+    codes, values = e2m1(np.abs(w) * 2.0**-exponent)
+    codes = codes | np.signbit(w) * 8
+    kept = np.copysign(values * 2.0**exponent, w)
+    scales = (exponent + 127).astype(np.uint8).reshape(len(weights), -1)
+    return np.concatenate([nibbles(codes.reshape(weights.shape)), scales], 1), kept.reshape(weights.shape)
+
+
 SCHEMES = {
     "fp8-e4m3-channel": lambda w: fp8(w, torch.float8_e4m3fn),
     "fp8-e5m2-channel": lambda w: fp8(w, torch.float8_e5m2),
+    "mxfp4": mxfp4,
 }
+
+def compare_with_torchao(tensors):
+    from torchao.prototype.mx_formats.mx_tensor import to_mx
+
+    for kind, weights in read(HERE / "golden-quantizers.safetensors").items():
+        scales, codes = to_mx(torch.from_numpy(weights.copy()), torch.float4_e2m1fn_x2, 32)
+        theirs = np.concatenate([codes.view(torch.uint8).numpy(), scales.view(torch.uint8).numpy()], 1)
+        print(f"{kind}.mxfp4: {(theirs != tensors[kind + '.mxfp4']).sum()} of {theirs.size} bytes differ from torchao's")
+
 
 if __name__ == "__main__":
     tensors = {}
@@ -62,4 +102,6 @@ if __name__ == "__main__":
             tensors[f"{kind}.{name}"] = np.ascontiguousarray(packed)
             if kind in ("edge", "tail"):
                 tensors[f"{kind}.{name}_kept"] = kept.astype(np.float32)
+    if "--torchao" in sys.argv:
+        compare_with_torchao(tensors)
     write(HERE / "golden-float-schemes.safetensors", tensors)

@@ -113,6 +113,7 @@ void expect_definitions() {
       expect<Arch>(klens::bf16{}, weights, nearest);
       expect_own<Arch>(klens::fp8_e4m3{}, weights);
       expect_own<Arch>(klens::fp8_e5m2{}, weights);
+      expect_own<Arch>(klens::mxfp4{}, weights);
       if (length % 32 != 0) continue;
       expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
       expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);

@@ -19,7 +19,7 @@ struct damage {
 
 /// How a built-in quantizer stores a row. The members after `kind` count for integers only.
 struct row_format {
-  enum class stored { integers, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2 } kind;
+  enum class stored { integers, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4 } kind;
   int bits, grid, scale;
   std::size_t group_size;
 };

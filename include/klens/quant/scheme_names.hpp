@@ -7,6 +7,7 @@
 #include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
+#include <klens/quant/mxfp4.hpp>
 #include <klens/quant/scheme_parts.hpp>
 #include <optional>
 #include <string>
@@ -59,7 +60,7 @@ struct quantizer_list {
 };
 
 /// The quantizers that have a name. A new one is a header of its own and an entry here.
-using built_in_quantizers = quantizer_list<any_integer, f32, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2>;
+using built_in_quantizers = quantizer_list<any_integer, f32, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4>;
 
 /// What a scheme keeps of a policy: of integers, whose bits and grid are constants, the run-time form, so that all of them share
 /// one set of loops.

@@ -21,6 +21,8 @@ template <class Rows>
     format.kind = Rows::fraction_bits == 3 ? stored::fp8_e4m3 : stored::fp8_e5m2;
   else if (parts.family == scheme_family::gguf_block)
     format.kind = parts.bits == 4 ? stored::q4_0 : stored::q8_0;
+  else if (parts.family == scheme_family::scaled_float)
+    format.kind = stored::mxfp4;
   return format;
 }
 
