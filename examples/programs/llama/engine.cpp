@@ -3,6 +3,7 @@
 #include <ggml-backend.h>
 #include <ggml.h>
 #include <llama.h>
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,6 +70,9 @@ void start_engine() {
   if (const std::string_view found = llama_version(); found != KLENS_LLAMA_VERSION)
     throw klens::error{"this program was built with libllama " KLENS_LLAMA_VERSION " and has found " + std::string{found} +
                        "; build it again, or set LD_LIBRARY_PATH to the one it was built with"};
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 17);  // matrices go back to the system when they are freed, and leave no holes
+#endif
   llama_log_set(keep_message, nullptr);
   ggml_backend_load_all();
   llama_backend_init();

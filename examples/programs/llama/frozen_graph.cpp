@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <klens/error.hpp>
+#include <string_view>
 
 #include "engine.hpp"
 #include "graph_part.hpp"
@@ -14,15 +15,11 @@
 namespace llama_adapter {
 namespace {
 
-// A context fills memory for the logits of all positions with zeros; nobody reads them here, so their pages go back.
-void give_back_logits(llama_context* context, const llama_model* model, std::size_t length) {
-  const float* const logits = llama_get_logits(context);
-  if (!logits) return;
+// Gives the pages of memory back that is zero and not needed; they are zero again when they are.
+void give_back(const void* memory, std::size_t bytes) {
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(logits);
-  const auto vocabulary = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
-  const std::uintptr_t first = (begin + page - 1) / page * page,
-                       end = (begin + length * vocabulary * sizeof(float)) / page * page;
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+  const std::uintptr_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
   if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
 }
 
@@ -42,7 +39,14 @@ frozen_graph::frozen_graph(llama_model* model, std::size_t length) : length_{len
     throw klens::error{"llama.cpp cannot run this model on sequences of " + std::to_string(length) +
                        " tokens: " + take_engine_error()};
   lay_out();
-  give_back_logits(context_.get(), model, length);
+  // A context fills its memory for logits and for caches with zeros: nobody reads the one here, and of the others a part.
+  const auto vocabulary = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
+  if (const float* const logits = llama_get_logits(context_.get())) give_back(logits, length * vocabulary * sizeof(float));
+  for (const ggml_tensor* node : nodes_)
+    for (const ggml_tensor* source : node->src)
+      if (const ggml_tensor* const cache = source ? memory_of(source) : nullptr;
+          cache && std::string_view{cache->name}.starts_with("cache_") && ggml_backend_buffer_is_host(cache->buffer))
+        give_back(cache->data, ggml_nbytes(cache));
 }
 
 bool frozen_graph::see_node(ggml_tensor* node, bool asked, void* self) {

@@ -88,7 +88,8 @@ void gguf_file::read_header() {
     refuse(path_, "is one of " + std::to_string(parts) + " parts of a model; put them together with llama-gguf-split --merge");
   for (ggml_tensor* each = ggml_get_first_tensor(shapes); each; each = ggml_get_next_tensor(shapes, each))
     tensors_.push_back({each->name, each->type, static_cast<std::uint64_t>(each->ne[0]),
-                        static_cast<std::uint64_t>(ggml_nrows(each)), ggml_nbytes(each)});
+                        static_cast<std::uint64_t>(ggml_nrows(each)), ggml_nbytes(each),
+                        static_cast<std::uint64_t>(each->ne[2])});
 }
 
 void gguf_file::expect_whole() const {

@@ -17,6 +17,7 @@ struct gguf_tensor {
   ggml_type type = GGML_TYPE_F32;
   std::uint64_t columns = 0, rows = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t experts = 1;
 
   [[nodiscard]] std::uint64_t weights() const noexcept { return rows * columns; }
 };

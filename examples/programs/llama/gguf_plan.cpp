@@ -35,16 +35,16 @@ llama_ftype mixture_of(const std::string& name) {
   throw klens::argument_error{"--like " + klens::detail::name_text(name) + " is not known; known are " + known};
 }
 
-klens::scored_units units_of(const klens::scores& scores, std::span<const klens::layer> layers, const gguf_file& file,
+klens::scored_units units_of(const klens::scores& scores, std::span<const std::string> tensors, const gguf_file& file,
                              const plan_rules& rules) {
   for (const klens::layer_score& each : scores.candidates)
-    if (std::ranges::find(layers, each.layer, &klens::layer::name) == layers.end())
+    if (std::ranges::find(tensors, each.layer) == tensors.end())
       throw klens::argument_error{"the scores have a tensor " + klens::detail::name_text(each.layer) +
                                   " that llama-quantize would not change in this model; rank its tensors again"};
-  std::vector<klens::plan_layer> tensors;
-  for (const klens::layer& each : layers) {
-    const gguf_tensor& tensor = file.at(each.name);
-    tensors.push_back({each.name, tensor.rows, tensor.columns,
+  std::vector<klens::plan_layer> planned;
+  for (const std::string& name : tensors) {
+    const gguf_tensor& tensor = file.at(name);
+    planned.push_back({name, tensor.rows, tensor.columns,
                        klens::scheme_offer{ggml_format::name_of(tensor.type), file.bytes_in_file(tensor, tensor.type)}});
   }
   klens::unit_options options{.keep = rules.keep, .assume_harmless = rules.assume_harmless};
@@ -56,7 +56,7 @@ klens::scored_units units_of(const klens::scores& scores, std::span<const klens:
     if (!format.stores(tensor.columns) || type == tensor.type) return std::nullopt;
     return klens::scheme_offer{ggml_format::name_of(type), file.bytes_in_file(tensor, type)};
   };
-  return klens::units_of(scores, tensors, options);
+  return klens::units_of(scores, planned, options);
 }
 
 tensor_types types_of(std::span<const klens::plan_unit> units, const klens::allocation& chosen, const gguf_file& file) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <klens/layer.hpp>
 #include <klens/plan/plan.hpp>
 #include <klens/plan/units_of.hpp>
 #include <klens/rank/scores.hpp>
@@ -35,7 +34,7 @@ struct file_limit {
 /// klens::units_of for the tensors of a file: those that were scored, in the types that llama-quantize would store, by their
 /// bytes in the file, and the type that each has, which loses nothing.
 /// Throws klens::argument_error for a tensor that was not scored and is not kept, and for one that the model has not.
-[[nodiscard]] klens::scored_units units_of(const klens::scores& scores, std::span<const klens::layer> layers,
+[[nodiscard]] klens::scored_units units_of(const klens::scores& scores, std::span<const std::string> tensors,
                                            const gguf_file& file, const plan_rules& rules);
 
 /// The bytes that the limit leaves for these units, whatever they become: it less metadata and tensors that are not planned.

@@ -78,18 +78,20 @@ inline klens::layer& named(std::vector<klens::layer>& layers, const std::string&
 
 /// What llama-quantize makes of a file.
 inline std::filesystem::path quantized(const gguf_file& file, llama_ftype mixture,
-                                       const std::vector<llama_model_tensor_override>& overrides = {
-                                           {nullptr, GGML_TYPE_COUNT}}) {
+                                       const std::vector<llama_model_tensor_override>& overrides = {{nullptr, GGML_TYPE_COUNT}},
+                                       const llama_model_imatrix_data* imatrix = nullptr) {
   llama_model_quantize_params parameters = llama_model_quantize_default_params();
   parameters.ftype = mixture;
   parameters.nthread = 1;
   parameters.tt_overrides = overrides.data();
+  parameters.imatrix = imatrix;
   REQUIRE(llama_model_quantize(file.path().c_str(), scratch("quantized.gguf").c_str(), &parameters) == 0);
   return scratch("quantized.gguf");
 }
 
 /// What it makes of a file by a tensor type file; tensors that `types` leaves out stay as they are.
-inline std::filesystem::path quantized(const gguf_file& file, const tensor_types& types) {
+inline std::filesystem::path quantized(const gguf_file& file, const tensor_types& types,
+                                       const llama_model_imatrix_data* imatrix = nullptr) {
   std::vector<std::string> patterns;
   for (const gguf_tensor& each : file.tensors()) patterns.push_back("^" + each.name + "$");
   std::vector<llama_model_tensor_override> overrides;
@@ -98,7 +100,7 @@ inline std::filesystem::path quantized(const gguf_file& file, const tensor_types
     overrides.push_back({patterns[i].c_str(), type == types.end() ? file.tensors()[i].type : type->second});
   }
   overrides.push_back({nullptr, GGML_TYPE_COUNT});
-  return quantized(file, LLAMA_FTYPE_MOSTLY_Q8_0, overrides);
+  return quantized(file, LLAMA_FTYPE_MOSTLY_Q8_0, overrides, imatrix);
 }
 
 }  // namespace llama_adapter

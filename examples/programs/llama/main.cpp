@@ -24,6 +24,8 @@ void add_token_options(CLI::App& command, programs::run_arguments& run, llama_ad
                    "with --file: tokens that are spelled out in the text (<unk>, <s>) are text, as llama-perplexity has it");
   rename(command, "--sequences", "--chunks", run.tokens.sequences, "how many sequences");
   rename(command, "--length", "--context", run.tokens.length, "tokens in a sequence");
+  command.add_option("--imatrix", of_llama.imatrix,
+                     "an importance matrix of llama-imatrix's, GGUF or older: types are made with it, as llama-quantize does");
   command.add_option("--gpu-layers", of_llama.gpu_layers, "as llama.cpp's -ngl; only 0, the CPU, was ever tried")
       ->capture_default_str();
 }
@@ -34,6 +36,7 @@ void add_rank(CLI::App& app, programs::rank_arguments& rank, llama_adapter::llam
   add_token_options(command, rank.run, of_llama);
   command.add_option("--kl-divergence-base", of_llama.base,
                      "instead of --tokens: such a file of llama-perplexity's, its tokens and its 16-bit logits as reference");
+  command.add_option("--table", of_llama.table, "write the KLs here as a table QTYPE,<tensor>,... as well");
   rank.schemes = "q4_0,q8_0,q4_k,q5_k,q6_k";
   rename(command, "--schemes", "--types", rank.schemes, "ggml's types, with commas between them");
   command.get_option("--types")->capture_default_str();
@@ -44,7 +47,8 @@ void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
   CLI::App& command = *app.add_subcommand("plan", "choose a type for each tensor, and write what llama-quantize wants");
   programs::add_run_options(command, plan.run, "the model that was ranked");
   add_token_options(command, plan.run, plan.of_llama);
-  command.add_option("--scores", plan.scores, "scores.json of rank")->required();
+  command.add_option("--scores", plan.scores, "scores.json of rank, or a table QTYPE,<tensor>,... of KLs (GGUF Tool Suite)")
+      ->required();
   command.add_option("--size", plan.limit.size, "most bytes of the file: 3.2GiB, 500MB, 4.5bpw");
   command.add_option("--bpw", plan.limit.bpw, "most bits a weight, of the tensors: 4.5");
   command.add_option("--like", plan.limit.like, "the bytes of llama-quantize's own mixture: Q4_K_M");

@@ -70,6 +70,11 @@ paged_weights::paged_weights(std::vector<paged_matrix> matrices, packers packer_
   }
 }
 
+paged_weights::~paged_weights() {
+  for (const auto& each : matrices_)
+    for (const paged_matrix::copy& copy : each->copies) describe_as(*copy.tensor, each->file);
+}
+
 std::optional<int> paged_weights::block_of(const ggml_tensor* source) const {
   for (const auto& each : matrices_)
     for (const paged_matrix::copy& copy : each->copies)

@@ -64,6 +64,7 @@ class paged_weights {
   using packers = std::function<std::unique_ptr<row_packer>(const paged_matrix& of, const klens::scheme& as)>;
 
   paged_weights(std::vector<paged_matrix> matrices, packers packer_of, std::size_t threads);
+  ~paged_weights();  ///< the tensors are again what the file stores
   paged_weights(const paged_weights&) = delete;
   paged_weights& operator=(const paged_weights&) = delete;
 

@@ -6,19 +6,25 @@
 #include <klens/io/scores_json.hpp>
 #include <klens/plan/exact.hpp>
 #include <klens/plan/measure.hpp>
+#include <klens/weight_guard.hpp>
 #include <map>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "engine.hpp"
 #include "fingerprint.hpp"
+#include "format_packer.hpp"
 #include "ggml_format.hpp"
 #include "gguf_file.hpp"
 #include "gguf_model.hpp"
+#include "importance.hpp"
 #include "llama_tokens.hpp"
 #include "plan_remarks.hpp"
 #include "quantized_file.hpp"
-#include "storable.hpp"
+#include "score_table.hpp"
+#include "staged_forward.hpp"
+#include "staged_model.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
@@ -45,12 +51,31 @@ void check_request(const plan_arguments& arguments) {
   expect_tools(arguments.tools);
 }
 
-klens::scores_file read_scores_of(const std::filesystem::path& scores, const gguf_file& file) {
+klens::scores_file read_scores_of(const std::filesystem::path& scores, const gguf_file& file,
+                                  std::span<const std::string> tensors) {
+  if (is_score_table(scores)) {
+    klens::scores_file table;
+    table.result = read_score_table(scores, file, tensors);
+    for (const std::string& each : table.result.remarks) std::printf("! %s\n", each.c_str());
+    return table;
+  }
   klens::scores_file scored = klens::read_scores(scores);
   if (programs::fingerprint_of_files({file.path()}) != scored.origin.model_fingerprint)
     throw klens::file_error{scores.string() + ": has the scores of another model, " + scored.origin.model_path +
                             "; rank the tensors of " + file.path().string()};
   return scored;
+}
+
+// The matrix that the scores are for, and no other one: a plan would promise what llama-quantize does not make.
+void expect_importance(const klens::scores& scores, const std::optional<importance_matrix>& given) {
+  std::string wanted;
+  for (const std::string& each : scores.remarks)
+    if (each.starts_with(importance_remark)) wanted = each.substr(std::string_view{importance_remark}.size());
+  const std::string name = given ? given->name() : "";
+  if (wanted != name)
+    throw klens::argument_error{wanted.empty()
+                                    ? "--imatrix: the scores were made without one; rank with it, or leave it away"
+                                    : "the scores are for the importance matrix " + wanted + "; give it with --imatrix"};
 }
 
 struct version {
@@ -70,20 +95,29 @@ klens::model_version schemes_of(const tensor_types& types, std::span<const klens
   return schemes;
 }
 
+bool can_store(const klens::scheme& storage, klens::layer& layer) {
+  try {
+    klens::weight_guard guard{layer};
+    (void)guard.apply(storage);
+    return true;
+  } catch (const klens::numeric_error&) {
+    return false;
+  }
+}
+
 // The KL of each version; nothing where it cannot be made.
-std::vector<std::optional<double>> measure(std::vector<version>& versions, gguf_model& model, std::vector<klens::layer>& layers,
-                                           const gguf_file& file, const programs::token_set& tokens,
-                                           const programs::run_arguments& run) {
+std::vector<std::optional<double>> measure_with(std::vector<version>& versions, const auto& forward,
+                                                std::vector<klens::layer>& layers, const gguf_file& file,
+                                                const programs::token_set& tokens, const programs::run_arguments& run) {
   const std::size_t per_batch = run.sequences_per_batch();
   std::vector<klens::model_version> schemes;
   for (version& each : versions) {
     const klens::model_version made = schemes_of(each.types, layers, file);
-    for (const klens::layer& layer : layers)
-      if (const auto own = made.find(layer.name); own != made.end() && !programs::can_store(own->second, layer))
+    for (klens::layer& layer : layers)
+      if (const auto own = made.find(layer.name); own != made.end() && !can_store(own->second, layer))
         each.cannot_store = layer.name;
     if (each.cannot_store.empty()) schemes.push_back(made);
   }
-  const auto forward = [&](std::size_t batch) { return model.logits(tokens.batch(batch, per_batch), tokens.length); };
   const std::vector<klens::measured_version> measured =
       klens::measure_versions(forward, layers, schemes,
                               {.batches = (tokens.sequences + per_batch - 1) / per_batch,
@@ -95,6 +129,31 @@ std::vector<std::optional<double>> measure(std::vector<version>& versions, gguf_
   for (const version& each : versions)
     kl.push_back(each.cannot_store.empty() ? std::optional{measured[next++].kl.mean()} : std::nullopt);
   return kl;
+}
+
+// In stages, of weights that stay as they are stored; a model that cannot be cut whole, in floats.
+std::vector<std::optional<double>> measure(std::vector<version>& versions, gguf_model& model, const gguf_file& file,
+                                           const programs::token_set& tokens, const programs::run_arguments& run,
+                                           const run_settings& settings, const importance_matrix* importance) {
+  const std::size_t per_batch = run.sequences_per_batch();
+  std::optional<staged_model> staged;
+  try {
+    staged.emplace(model, format_packer::with(importance), settings, tokens.batch(0, 1));
+  } catch (const uncut_error& caught) {
+    if (importance) throw klens::error{std::string{"--imatrix: this model cannot be run in stages: "} + caught.what()};
+    gguf_model whole{file, arithmetic::floats, settings};
+    std::vector<klens::layer> layers = whole.layers();
+    const auto forward = [&](std::size_t batch) { return whole.logits(tokens.batch(batch, per_batch), tokens.length); };
+    return measure_with(versions, forward, layers, file, tokens, run);
+  }
+  std::vector<klens::layer> layers = staged->layers();
+  const staged_forward stages{*staged, tokens, per_batch, {0, tokens.length}};
+  const auto forward = [&](std::size_t batch) {
+    staged_forward::state at = stages.begin(batch);
+    for (std::size_t stage = 0; stage < stages.stages(); ++stage) stages.advance(at, stage);
+    return stages.logits(at);
+  };
+  return measure_with(versions, forward, layers, file, tokens, run);
 }
 
 programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
@@ -116,14 +175,18 @@ void plan(const plan_arguments& arguments) {
   check_request(arguments);
   start_engine();
   const gguf_file file{arguments.run.model};
-  const klens::scores_file scored = read_scores_of(arguments.scores, file);
   const run_settings settings{arguments.run.threads, arguments.of_llama.gpu_layers};
-  gguf_model model{file, arithmetic::floats, settings};
-  std::vector<klens::layer> layers = model.layers();
+  std::optional<importance_matrix> importance;
+  if (!arguments.of_llama.imatrix.empty()) importance.emplace(arguments.of_llama.imatrix, file);
+  gguf_model model{file, arithmetic::stored, settings};
+  std::vector<std::string> tensors;
+  for (const paged_matrix& each : model.stored_matrices()) tensors.push_back(each.name);
+  const klens::scores_file scored = read_scores_of(arguments.scores, file, tensors);
+  if (!is_score_table(arguments.scores)) expect_importance(scored.result, importance);
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   const programs::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : programs::token_set{};
 
-  const klens::scored_units all = units_of(scored.result, layers, file, arguments.rules);
+  const klens::scored_units all = units_of(scored.result, tensors, file, arguments.rules);
   const std::vector<klens::plan_unit>& units = all.units;
   const std::uint64_t budget = budget_of(arguments.limit, file, model, units);
   klens::allocation chosen;
@@ -148,7 +211,7 @@ void plan(const plan_arguments& arguments) {
   }
   versions.push_back({"plan", types, bytes});
   std::vector<std::optional<double>> kl;
-  if (has_tokens) kl = measure(versions, model, layers, file, held_out, arguments.run);
+  if (has_tokens) kl = measure(versions, model, file, held_out, arguments.run, settings, importance ? &*importance : nullptr);
 
   std::printf("plan for %s: %zu tensors, %llu bytes, kl predicted %.5g nats/token\n%s\n\n", file.path().filename().c_str(),
               units.size(), static_cast<unsigned long long>(bytes), chosen.damage,
@@ -179,10 +242,11 @@ void plan(const plan_arguments& arguments) {
 
   klens::write_file(arguments.output, type_file_text(types));
   const std::filesystem::path target = arguments.quantized.empty() ? "OUTPUT.gguf" : arguments.quantized;
+  const quantize_request request{arguments.output, arguments.of_llama.imatrix, target};
   std::printf("types written to %s; use: llama-quantize %s\n", arguments.output.c_str(),
-              quantize_arguments(file, arguments.output, target).c_str());
+              quantize_arguments(file, request).c_str());
   if (!arguments.verify) return;
-  const quantized_file made = make_and_measure(file, arguments.output, target, arguments.tools, held_out, settings);
+  const quantized_file made = make_and_measure(file, request, arguments.tools, held_out, settings);
   std::printf("llama-quantize wrote %llu bytes; predicted were %llu\n", static_cast<unsigned long long>(made.bytes),
               static_cast<unsigned long long>(bytes));
   std::printf(

@@ -61,12 +61,13 @@ double number_after(const std::string& output, const std::string& label) {
 
 }  // namespace
 
-std::string quantize_arguments(const gguf_file& source, const std::filesystem::path& types,
-                               const std::filesystem::path& target) {
+std::string quantize_arguments(const gguf_file& source, const quantize_request& request) {
   const bool again =
       std::ranges::any_of(source.tensors(), [](const gguf_tensor& each) { return ggml_is_quantized(each.type); });
-  return std::string{again ? "--allow-requantize " : ""} + "--tensor-type-file " + quoted(types.string()) + " " +
-         quoted(source.path().string()) + " " + quoted(target.string()) + " q8_0";
+  return std::string{again ? "--allow-requantize " : ""} +
+         (request.imatrix.empty() ? std::string{} : "--imatrix " + quoted(request.imatrix.string()) + " ") +
+         "--tensor-type-file " + quoted(request.types.string()) + " " + quoted(source.path().string()) + " " +
+         quoted(request.target.string()) + " q8_0";
 }
 
 void expect_tools(const std::filesystem::path& tools) {
@@ -77,10 +78,10 @@ void expect_tools(const std::filesystem::path& tools) {
                          " is not there; examples/programs/llama/run.sh --tools builds it, --tools FOLDER says where it is"};
 }
 
-quantized_file make_and_measure(const gguf_file& source, const std::filesystem::path& types,
-                                const std::filesystem::path& target, const std::filesystem::path& tools,
+quantized_file make_and_measure(const gguf_file& source, const quantize_request& request, const std::filesystem::path& tools,
                                 const programs::token_set& tokens, const run_settings& settings) {
-  (void)output_of(path_of(tools, quantize), quantize_arguments(source, types, target));
+  const std::filesystem::path& target = request.target;
+  (void)output_of(path_of(tools, quantize), quantize_arguments(source, request));
   quantized_file made;
   made.bytes = std::filesystem::file_size(target);
 

@@ -17,16 +17,20 @@ struct quantized_file {
   double klens_kl = 0;  ///< the same positions from float logits, both files run as llama.cpp runs them
 };
 
-/// What llama-quantize takes to make `target` of `source` by a tensor type file.
-[[nodiscard]] std::string quantize_arguments(const gguf_file& source, const std::filesystem::path& types,
-                                             const std::filesystem::path& target);
+/// What llama-quantize takes.
+struct quantize_request {
+  std::filesystem::path types;    ///< a tensor type file
+  std::filesystem::path imatrix;  ///< empty: none
+  std::filesystem::path target;
+};
+[[nodiscard]] std::string quantize_arguments(const gguf_file& source, const quantize_request& request);
 
 /// Throws klens::error where llama-quantize or llama-perplexity is missing: in the folder `tools` or, where that is empty, on PATH.
 void expect_tools(const std::filesystem::path& tools);
 
-/// Runs both of them. `target` stays. Throws klens::error, with the tool's last line.
-[[nodiscard]] quantized_file make_and_measure(const gguf_file& source, const std::filesystem::path& types,
-                                              const std::filesystem::path& target, const std::filesystem::path& tools,
-                                              const programs::token_set& tokens, const run_settings& settings);
+/// Runs both of them. The target stays. Throws klens::error, with the tool's last line.
+[[nodiscard]] quantized_file make_and_measure(const gguf_file& source, const quantize_request& request,
+                                              const std::filesystem::path& tools, const programs::token_set& tokens,
+                                              const run_settings& settings);
 
 }  // namespace llama_adapter

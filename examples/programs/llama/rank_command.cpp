@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <klens/error.hpp>
+#include <klens/io/atomic_file.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <limits>
 #include <map>
@@ -17,9 +18,11 @@
 #include "ggml_format.hpp"
 #include "gguf_file.hpp"
 #include "gguf_model.hpp"
+#include "importance.hpp"
 #include "kl_base.hpp"
 #include "llama_tokens.hpp"
 #include "scan_request.hpp"
+#include "score_table.hpp"
 #include "staged_forward.hpp"
 #include "staged_model.hpp"
 
@@ -46,6 +49,37 @@ std::vector<std::string> remarks_of(const gguf_file& file, const std::vector<kle
     remarks.push_back(tensors(quantized) + " of those ranked are quantized in " + file.path().filename().string() +
                       " already: damage counts from there, not from the original model");
   return remarks;
+}
+
+// Takes out the tensors that a type cannot be made of, and says which: a type that needs importance, and a tensor without.
+std::vector<std::string> leave_out_without_data(std::vector<klens::layer>& layers, const importance_matrix& importance,
+                                                const std::vector<klens::scheme>& types) {
+  std::vector<std::string> left_out;
+  const auto needs =
+      std::ranges::find_if(types, [](const klens::scheme& each) { return ggml_format{each.name()}.needs_importance(); });
+  const auto goes = [&](const klens::layer& each) {
+    if (!importance.of(each.name).empty()) return false;
+    const std::string without = each.name + ": " + importance.path().filename().string() + " has no data for it";
+    if (needs != types.end()) left_out.push_back(without + ", which " + needs->name() + " needs");
+    return needs != types.end();
+  };
+  std::erase_if(layers, goes);
+  if (layers.empty()) throw klens::argument_error{"--imatrix: has no data for any tensor, and " + needs->name() + " needs it"};
+  return left_out;
+}
+
+// Those that are quantized without importance although there is a matrix.
+std::vector<std::string> tensors_without(const importance_matrix& importance, const std::vector<klens::layer>& layers) {
+  std::vector<std::string> names;
+  for (const klens::layer& each : layers)
+    if (importance.of(each.name).empty()) names.push_back(each.name);
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& each : names) all += (all.empty() ? "" : ", ") + each;
+  return all;
 }
 
 constexpr const char* base_remark =
@@ -107,7 +141,9 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
   programs::rank_arguments named = arguments;  // as the scores say where their tokens came from
   if (!of_llama.text.empty()) named.run.tokens.file = of_llama.text;
   if (!of_llama.base.empty()) named.run.tokens.file = of_llama.base;
-  const programs::scan_request request{named, parse_types(arguments.schemes)};
+  const std::vector<klens::scheme> types = parse_types(arguments.schemes, !of_llama.imatrix.empty());
+  const programs::scan_request request{named, types};
+  if (!of_llama.table.empty()) klens::atomic_file{of_llama.table};
   const bool has_base = !of_llama.base.empty();
   if (has_base && (!arguments.run.tokens.file.empty() || !of_llama.text.empty()))
     throw klens::argument_error{"--kl-divergence-base: brings its tokens along; leave --tokens and --file away"};
@@ -119,6 +155,11 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
   start_engine();
   const gguf_file file{arguments.run.model};
   const run_settings settings{arguments.run.threads, of_llama.gpu_layers};
+  std::optional<importance_matrix> importance;
+  if (!of_llama.imatrix.empty()) {
+    importance.emplace(of_llama.imatrix, file);
+    named.schemes += " by " + importance->name();  // a checkpoint without it is another scan's
+  }
   std::optional<gguf_model> model{std::in_place, file, arithmetic::stored, settings};
   const rank_input input =
       base ? input_of(*base, *model) : input_of(request.as_scanned(read_tokens(arguments.run.tokens, of_llama, *model)));
@@ -126,18 +167,26 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
   std::vector<std::string> on_stages;
   std::vector<klens::layer> layers;
   try {
-    staged.emplace(*model, format_packer::make, settings, input.tokens.batch(0, 1));
+    staged.emplace(*model, format_packer::with(importance ? &*importance : nullptr), settings, input.tokens.batch(0, 1));
     if (request.predicts() && staged->stages() < 2)
       throw uncut_error{"no block of it does alone what it does in the whole model"};
     layers = staged->layers();
     on_stages = staged->remarks();
   } catch (const uncut_error& caught) {
     staged.reset();
+    if (importance) throw klens::error{std::string{"--imatrix: this model cannot be run in stages: "} + caught.what()};
     model.reset();
     model.emplace(file, arithmetic::floats, settings);
     layers = model->layers();
     on_stages.push_back(caught.what() +
                         std::string{"; every candidate runs the whole model, and all of it lies in memory as float32"});
+  }
+  std::vector<std::string> left_out;
+  if (importance) {
+    on_stages.push_back(remark_on(*importance));
+    left_out = leave_out_without_data(layers, *importance, types);
+    if (const std::string without = joined(tensors_without(*importance, layers)); !without.empty())
+      on_stages.push_back("without data in the importance matrix, and quantized without one: " + without);
   }
   programs::scan_subject subject{
       file.path().filename().string() + " in llama.cpp", {file.path()}, request.chosen(layers), input.scored};
@@ -157,7 +206,10 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
     }
     for (std::string& remark : remarks_of(file, subject.layers, scores.schemes())) scores.remarks.push_back(std::move(remark));
     scores.remarks.insert(scores.remarks.end(), on_stages.begin(), on_stages.end());
+    scores.skipped.insert(scores.skipped.end(), left_out.begin(), left_out.end());
     if (base) scores.remarks.emplace_back(base_remark);
+    if (!of_llama.table.empty() && options.from == klens::direction::from_reference)
+      klens::write_file(of_llama.table, score_table_text(scores));
     return scores;
   };
   return request.rank(subject, measure, {.checkpoint = arguments.checkpoint, .noise_floor = staged && !base});

@@ -8,9 +8,11 @@ namespace llama_adapter {
 
 /// What klens-llama takes beside what every engine does.
 struct llama_arguments {
-  std::filesystem::path text;  ///< instead of tokens: the model's own tokenizer makes them
-  bool plain_text = false;     ///< take <unk> and its like for five characters
-  std::filesystem::path base;  ///< instead of either: tokens and reference of llama-perplexity --kl-divergence-base
+  std::filesystem::path text;     ///< instead of tokens: the model's own tokenizer makes them
+  bool plain_text = false;        ///< take <unk> and its like for five characters
+  std::filesystem::path base;     ///< instead of either: tokens and reference of llama-perplexity --kl-divergence-base
+  std::filesystem::path imatrix;  ///< quantize with this importance matrix
+  std::filesystem::path table;    ///< KLs in the form of the GGUF Tool Suite, too
   int gpu_layers = 0;
 };
 

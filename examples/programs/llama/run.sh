@@ -2,8 +2,9 @@
 # Builds klens-llama and runs it with the arguments given here. libllama is taken from where find_package(llama) sees it (set
 # llama_ROOT to its prefix); otherwise it is built, once, from the source archive of llama-cpp-python, which comes from PyPI.
 # Without arguments it ranks the shipped model, written as GGUF first. With --check it runs the adapter's tests and compares its
-# scores with those of klens on the same model. With --tools it also builds llama-quantize and llama-perplexity, which
-# plan --verify wants. Only the program writes to stdout.
+# scores, exhaustive and local, with those of klens on the same model. With --real it ranks SmolLM2-135M and Gemma 3 270M, which
+# come from PyPI, every way it has, and prints a table; on a machine with nothing else to do that takes hours. With --tools it
+# also builds llama-quantize and llama-perplexity, which plan --verify wants. Only the program writes to stdout.
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." >/dev/null && pwd)
 work=$root/build/llama
@@ -54,14 +55,29 @@ fi
 say "building; this takes minutes the first time"
 cmake --build "$build" --target klens_llama -- --quiet | sed '/^ninja: no work to do/d' >&2
 
+# compare NAME GGUF TOLERANCE OPTION...: holds the scores of a shipped model by both engines beside each other.
+compare() {
+  local name=$1 gguf=$2 tolerance=$3
+  "$build/bin/klens-llama" rank "$gguf" "${scan[@]}" "${@:4}" --output "$build/llama-scores.json" >/dev/null
+  "$root/examples/run.sh" rank "$root/examples/data/$name" "${scan[@]}" "${@:4}" --output "$build/klens-scores.json" >/dev/null
+  python3 "$root/examples/programs/shared/compare_scores.py" "$build/klens-scores.json" "$build/llama-scores.json" "$tolerance"
+}
+
 if [[ ${1-} == --check ]]; then
   cmake --build "$build" --target llama_test -- --quiet >&2
   "$build/bin/llama_test" >&2
   scan=(--tokens "$tokens" --sequences 4 --length 128 --schemes "q4_0,q8_0" --metrics kl)
-  say "ranking the same model by both engines"
-  "$build/bin/klens-llama" rank "$model" "${scan[@]}" --output "$build/llama-scores.json" >/dev/null
-  "$root/examples/run.sh" rank "$root/examples/data/wikitext-hybrid-4m" "${scan[@]}" --output "$build/klens-scores.json" >/dev/null
-  exec python3 "$root/examples/programs/shared/compare_scores.py" "$build/klens-scores.json" "$build/llama-scores.json"
+  parallel=$work/wikitext-parallel-2m-f16.gguf
+  python3 "$root/examples/programs/llama/make_gguf.py" "$root/examples/data/wikitext-parallel-2m" "$parallel"
+  say "ranking the shipped models by both engines, exhaustively and by what each candidate does to its own stage"
+  for model_of in "wikitext-hybrid-4m $model" "wikitext-parallel-2m $parallel"; do
+    compare "${model_of%% *}" "${model_of#* }" 0.01
+    compare "${model_of%% *}" "${model_of#* }" 0.1 --method local
+  done
+  exit
+fi
+if [[ ${1-} == --real ]]; then
+  exec python3 "$root/examples/programs/llama/real_models.py" "$build/bin/klens-llama" "$work/real" "${@:2}"
 fi
 if (($# == 0)); then
   set -- rank "$model" --tokens "$tokens" --types q4_0,q8_0  # K-quants do not divide its rows

@@ -50,6 +50,26 @@ ggml_tensor* embedding_exit(const frozen_graph& graph, const ggml_tensor* first_
   return nullptr;
 }
 
+// Where a block's mixer has added to the stream and what follows in the block reads nothing else of before; null: nowhere.
+ggml_tensor* mixer_exit(const frozen_graph& graph, const ggml_tensor* entry, const ggml_tensor* exit) {
+  const auto all = graph.nodes();
+  const auto first = std::ranges::find(all, entry), last = std::ranges::find(all, exit);
+  if (first == all.end() || last == all.end() || first > last) return nullptr;
+  const std::span<ggml_tensor* const> inside{first + 1, last + 1};
+  for (auto at = inside.end() - 1; at != inside.begin();) {
+    ggml_tensor* const node = *--at;
+    if (node->op != GGML_OP_ADD || !is_stream(node, exit->ne[0], graph.length())) continue;
+    const std::vector<ggml_tensor*> rest = needed_nodes(inside, node, exit);
+    const auto has_products = [](const ggml_tensor* each) {
+      return each->op == GGML_OP_MUL_MAT || each->op == GGML_OP_MUL_MAT_ID;
+    };
+    if (std::ranges::any_of(rest, has_products) &&
+        !read_any(rest, [&](const ggml_tensor* each) { return each == memory_of(entry); }))
+      return node;
+  }
+  return nullptr;
+}
+
 // The order in which klens' own engine has the matrices of a block, so that a seed draws the same candidates there and here.
 std::size_t place_in_block(const std::string& name) {
   constexpr std::array<std::string_view, 10> order{"ssm_x",  "ssm_in",      "ssm_out",  "attn_q", "attn_k",
@@ -112,6 +132,9 @@ void staged_model::find_cuts(std::span<const std::int32_t> sample) {
   for (std::size_t block = 0; ggml_tensor* const found = graph_.find(exit_name(block)); ++block) {
     if (!is_stream(found, first->ne[0], sample.size()))
       throw uncut_error{"what leaves block " + std::to_string(block) + " is no residual stream of [positions x width]"};
+    if (!cuts_.empty())
+      if (ggml_tensor* const inner = mixer_exit(graph_, cuts_.back().second, found))
+        cuts_.emplace_back("mixer " + std::to_string(block), inner);
     cuts_.emplace_back(exit_name(block), found);
   }
 }
@@ -178,8 +201,8 @@ void staged_model::prove(std::span<const std::int32_t> sample) {
     pieces_.push_back(piece_between(before, cut));
     if (static_cast<std::ptrdiff_t>(cut) > before + 1)
       remarks_.push_back(cuts_[static_cast<std::size_t>(before + 1)].first + " to " + cuts_[cut].first +
-                         ": these blocks do not do alone what they do in the whole model; they are one stage, and a candidate "
-                         "in it runs all of them");
+                         ": this part of the model does not do in pieces what it does in the whole; it is one stage, and a "
+                         "candidate in it runs all of it");
     before = static_cast<std::ptrdiff_t>(cut);
   }
 }

@@ -26,8 +26,8 @@ class uncut_error : public klens::error {
   using klens::error::error;
 };
 
-/// A model in stages: embedding, block 0, block 1, ... Every stage is a piece of llama.cpp's own graph, cut at the residual
-/// stream (`l_out-<block>`), and has proved that alone it does what it does in the whole. In float32, of weights that stay as
+/// A model in stages: embedding, block 0's mixer, the rest of block 0, ... (or block 0, where its mixer adds nothing to the stream
+/// by itself). Every stage is a piece of llama.cpp's own graph, cut at the residual stream (`l_out-<block>`), and has proved that alone it does what it does in the whole. In float32, of weights that stay as
 /// they are stored.
 class staged_model {
  public:

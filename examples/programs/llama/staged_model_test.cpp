@@ -29,7 +29,7 @@ struct both_ways {
   std::vector<std::int32_t> tokens = some_tokens(12);
   gguf_model whole{file, arithmetic::floats, {}};
   gguf_model stored{file, arithmetic::stored, {}};
-  staged_model staged{stored, format_packer::make, {.threads = 2}, tokens};
+  staged_model staged{stored, format_packer::with(nullptr), {.threads = 2}, tokens};
 
   explicit both_ways(const tiny_model& of) : file{written(of)} {}
   [[nodiscard]] float difference() { return (logits_of(staged, tokens) - whole.logits(tokens, 12)).cwiseAbs().maxCoeff(); }
@@ -45,7 +45,7 @@ TEST_CASE("staged_model: the stages together give the logits of the whole model,
       CAPTURE(ggml_type_name(type));
       CAPTURE(tied);
       both_ways model{{.type = type, .tied = tied}};
-      CHECK(model.staged.stages() == 3);  // embedding and two blocks
+      CHECK(model.staged.stages() == 5);  // embedding, and attention and MLP of two blocks
       CHECK(model.staged.remarks().empty());
       CHECK(model.difference() < rounding);
       const std::vector<std::int32_t> others = some_tokens(12, 5);
@@ -60,10 +60,11 @@ TEST_CASE("staged_model: layers are those of the whole model, in the stages that
   for (const klens::layer& each : separate.staged.layers()) {
     CAPTURE(each.name);
     CHECK(names.erase(each.name) == 1);
+    const bool of_mlp = holds(each.name, "ffn");
     const std::size_t expected = each.name == "token_embd.weight" ? 0
-                                 : each.name == "output.weight"   ? 3
-                                 : each.name[4] == '0'            ? 1
-                                                                  : 2;
+                                 : each.name == "output.weight"   ? 5
+                                 : each.name[4] == '0'            ? (of_mlp ? 2 : 1)
+                                                                  : (of_mlp ? 4 : 3);
     CHECK(each.stage == expected);
     CHECK(each.last_stage == expected);
   }
@@ -71,13 +72,14 @@ TEST_CASE("staged_model: layers are those of the whole model, in the stages that
   std::vector<klens::layer> layers = tied.staged.layers();
   const klens::layer& embedding = named(layers, "token_embd.weight");
   CHECK(embedding.stage == 0);
-  CHECK(embedding.last_stage == 3);
+  CHECK(embedding.last_stage == 5);
   CHECK(holds(embedding.note, "tied to the head"));
 }
 
 TEST_CASE("staged_model: a candidate changes what the same weights change in the whole model, and goes without a trace") {
-  for (const bool tied : {false, true}) {
-    both_ways model{{.tied = tied}};
+  for (const tiny_model& of : {tiny_model{}, tiny_model{.tied = true}, tiny_model{.experts = 3}}) {
+    both_ways model{of};
+    CHECK(model.difference() < rounding);
     const klens::matrix<float> before = logits_of(model.staged, model.tokens);
     std::vector<klens::layer> staged = model.staged.layers(), whole = model.whole.layers();
     for (const char* type : {"q4_0", "q2_k"})
@@ -112,8 +114,8 @@ TEST_CASE("staged_model: logits do not depend on threads, nor on which rows are 
   const gguf_file file{written(tiny_model{})};
   const std::vector<std::int32_t> tokens = some_tokens(12);
   gguf_model of_one{file, arithmetic::stored, {}}, of_three{file, arithmetic::stored, {}};
-  staged_model one{of_one, format_packer::make, {.threads = 1}, tokens},
-      three{of_three, format_packer::make, {.threads = 3}, tokens};
+  staged_model one{of_one, format_packer::with(nullptr), {.threads = 1}, tokens},
+      three{of_three, format_packer::with(nullptr), {.threads = 3}, tokens};
   const klens::matrix<float> all = logits_of(one, tokens);
   CHECK(same_bits(logits_of(three, tokens), all));
   klens::matrix<float> stream;
@@ -139,5 +141,5 @@ TEST_CASE("staged_model: a model on another device is not cut") {
   const gguf_file file{written(tiny_model{})};
   gguf_model model{file, arithmetic::stored, {}};
   const std::vector<std::int32_t> tokens = some_tokens(8);
-  CHECK_THROWS_AS((staged_model{model, format_packer::make, {.threads = 1, .gpu_layers = 1}, tokens}), uncut_error);
+  CHECK_THROWS_AS((staged_model{model, format_packer::with(nullptr), {.threads = 1, .gpu_layers = 1}, tokens}), uncut_error);
 }

@@ -22,6 +22,7 @@ struct tiny_model {
   ggml_type type = GGML_TYPE_F16;  ///< of the matrices
   bool tied = false;
   std::uint32_t heads = 4;
+  std::uint32_t experts = 0;  ///< of the MLPs, two of them for a token
   std::int64_t words = vocabulary;
   float wave = 0.7f;                                               ///< other weights for another one
   std::function<void(gguf_context*)> also = [](gguf_context*) {};  ///< further metadata
@@ -39,6 +40,10 @@ struct tiny_model {
     number("feed_forward_length", hidden);
     number("attention.head_count", heads);
     number("vocab_size", static_cast<std::uint32_t>(words));
+    if (experts > 0) {
+      number("expert_count", experts);
+      number("expert_used_count", 2);
+    }
     gguf_set_val_f32(file.get(), (architecture + ".attention.layer_norm_rms_epsilon").c_str(), 1e-5f);
     gguf_set_val_str(file.get(), "tokenizer.ggml.model", "no_vocab");
     also(file.get());
@@ -48,6 +53,7 @@ struct tiny_model {
       ggml_tensor* const tensor = ggml_new_tensor(memory.get(), of, static_cast<int>(extents.size()), extents.data());
       ggml_set_name(tensor, name.c_str());
       std::vector<float> values(static_cast<std::size_t>(ggml_nelements(tensor)));
+      if (!(phase < 1e30f)) phase = wave;  // it grows with every weight
       for (float& each : values) each = 0.25f * std::sin(phase += wave + 1e-4f * phase);
       ggml_quantize_chunk(of, values.data(), tensor->data, 0, ggml_nrows(tensor), tensor->ne[0], nullptr);
       gguf_add_tensor(file.get(), tensor);
@@ -60,6 +66,12 @@ struct tiny_model {
       for (const char* norm : {"attn_norm.weight", "ffn_norm.weight"}) add(at + norm, GGML_TYPE_F32, {width});
       for (const char* square : {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"})
         add(at + square, type, {width, width});
+      if (experts > 0) {
+        add(at + "ffn_gate_inp.weight", GGML_TYPE_F32, {width, experts});
+        for (const char* wide : {"ffn_gate_exps.weight", "ffn_up_exps.weight"}) add(at + wide, type, {width, hidden, experts});
+        add(at + "ffn_down_exps.weight", type, {hidden, width, experts});
+        continue;
+      }
       for (const char* wide : {"ffn_gate.weight", "ffn_up.weight"}) add(at + wide, type, {width, hidden});
       add(at + "ffn_down.weight", type, {hidden, width});
     }

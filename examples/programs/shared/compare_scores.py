@@ -1,7 +1,9 @@
-"""Does another engine score a model as klens rank does?   compare_scores.py KLENS.json OTHER.json
+"""Does another engine score a model as klens rank does?   compare_scores.py KLENS.json OTHER.json [TOLERANCE]
 
-KL of every candidate must agree within 1 %, and the order wherever neighbours differ by more; for every scheme it prints Kendall's
-tau and the largest difference. Layers are paired by name: klens-llama's are those that llama.cpp's converter gives, klens-openvino's
+KL of every candidate must agree within 1 %, or that share, and the order wherever neighbours differ by more; for every scheme it
+prints Kendall's tau and the largest difference. What a candidate does to its own stage (local_energy, of the methods local and
+refine) must agree within 0.1 %; what is predicted of it is drawn at random, and differs by several per cent where last bits do.
+Layers are paired by name: klens-llama's are those that llama.cpp's converter gives, klens-openvino's
 end in those of the Hugging Face folder; a tied head goes by the name of its embedding in both.
 """
 
@@ -9,7 +11,8 @@ import json
 import re
 import sys
 
-TOLERANCE = 0.01
+ENERGY_TOLERANCE = 0.001
+TOLERANCE = float(sys.argv[3]) if len(sys.argv) > 3 else 0.01
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 GGUF_KINDS = {
     "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
@@ -34,7 +37,15 @@ def is_same_layer(name, other):
 
 def read(path):
     with open(path, encoding="utf-8") as file:
-        return {(each["layer"], each["scheme"]): each["metrics"]["kl"]["mean"] for each in json.load(file)["candidates"]}
+        return json.load(file)["candidates"]
+
+
+def kl_of(candidates):
+    return {(each["layer"], each["scheme"]): each["metrics"]["kl"]["mean"] for each in candidates}
+
+
+def energies_of(candidates):
+    return {(each["layer"], each["scheme"]): each["local_energy"] for each in candidates if each.get("local_energy")}
 
 
 def kendall_tau(pairs):
@@ -43,11 +54,16 @@ def kendall_tau(pairs):
 
 
 def main():
-    reference, observed = read(sys.argv[1]), read(sys.argv[2])
+    of_klens, of_other = read(sys.argv[1]), read(sys.argv[2])
+    reference, observed, energies = kl_of(of_klens), kl_of(of_other), energies_of(of_other)
     problems = []
     if len(observed) != len(reference) or not reference:
         problems.append(f"{len(reference)} candidates by klens, {len(observed)} by the other")
     for wanted in sorted({scheme for _, scheme in reference}):
+        for (layer, scheme), energy in energies_of(of_klens).items():
+            same = [value for (name, of), value in energies.items() if of == scheme and is_same_layer(layer, name)]
+            if scheme == wanted and (len(same) != 1 or not abs(same[0] / energy - 1) <= ENERGY_TOLERANCE):
+                problems.append(f"{layer} as {scheme}: local energy {energy:.6g} by klens, {same} by the other")
         pairs = []  # klens, the other, layer
         for (layer, scheme), kl in reference.items():
             if scheme != wanted:
