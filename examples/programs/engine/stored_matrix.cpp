@@ -79,7 +79,10 @@ void stored_matrix::read(Eigen::Index first, klens::matrix_ref<float> into) cons
 }
 
 klens::matrix_ref<float> stored_matrix::lend(Eigen::Index first, Eigen::Index rows) {
-  return lent_.emplace_back(first, rows, columns_).values;
+  klens::matrix_ref<float> lent = lent_.emplace_back(first, rows, columns_).values;
+  if (file_ != nullptr && much_is_lent())
+    for (const klens::stored_tensor& each : file_->tensors()) file_->release(each.bytes);  // before the floats are written
+  return lent;
 }
 
 void stored_matrix::take_back(Eigen::Index first, Eigen::Index rows) noexcept {
