@@ -7,6 +7,8 @@
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
+#include <klens/quant/nf4.hpp>
+#include <klens/quant/nvfp4.hpp>
 #include <span>
 
 // The headers' own loops behind compiled.hpp's plain types, compiled for whatever the flags say. Nothing here may leave a
@@ -49,6 +51,10 @@ auto with_rows(const compiled::row_format& format, const Use& use) noexcept {
       return use(fp8_e5m2{});
     case compiled::row_format::stored::mxfp4:
       return use(mxfp4{});
+    case compiled::row_format::stored::nvfp4:
+      return use(nvfp4{});
+    case compiled::row_format::stored::nf4:
+      return use(nf4{format.group_size});
     default:
       return use(
           integer_rows{format.bits, static_cast<grid>(format.grid), format.group_size, static_cast<scale_kind>(format.scale)});

@@ -25,6 +25,8 @@
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
+#include <klens/quant/nf4.hpp>
+#include <klens/quant/nvfp4.hpp>
 #include <klens/quant/quantizer.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>

@@ -168,9 +168,11 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "NNCF cannot store int8-signed-g64, which the plan gives to model.layers.0.mlp.up_proj.weight: its int8 has one "
           "scale for "
           "each row");
-  for (const char* scheme : {"int5-signed-g64", "q4_0", "int4-signed-g64-f32", "nonsense", "fp8-e4m3-channel", "mxfp4"})
+  for (const char* scheme :
+       {"int5-signed-g64", "q4_0", "int4-signed-g64-f32", "nonsense", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)nncf(with(scheme)), klens::argument_error);
-  for (const char* scheme : {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-f32", "fp8-e4m3-channel", "mxfp4"})
+  for (const char* scheme :
+       {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-f32", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)auto_round(with(scheme)), klens::argument_error);
   refuses(
       [](const layers& plan) { return klens::export_auto_round(plan, true); },
@@ -181,12 +183,13 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "AutoRound cannot store int8-signed-channel, which the plan gives to model.layers.0.mamba.x_proj.weight: it leaves "
           "layers "
           "in 16 bits unless rows and columns are multiples of 32");
-  for (const char* scheme : {"int4-signed-g64", "int4-asym-g64", "q8_0", "int4-g128", "fp8-e4m3-channel", "mxfp4"})
+  for (const char* scheme :
+       {"int4-signed-g64", "int4-asym-g64", "q8_0", "int4-g128", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)modelopt(with(scheme)), klens::argument_error);
   for (const char* scheme : {"int4-g64", "int7-asym-g64", "int4-asym-g16", "int4-asym-channel", "int4-asym-g128", "fp16",
-                             "fp8-e4m3-channel", "mxfp4"})
+                             "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)mlx(with(scheme)), klens::argument_error);
-  for (const char* scheme : {"int4-signed-g32", "int8-channel", "q4_1", "fp8-e4m3-channel", "mxfp4"})
+  for (const char* scheme : {"int4-signed-g32", "int8-channel", "q4_1", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)llama(with(scheme)), klens::argument_error);
   refuses(
       llama, with("q8_0", 12),

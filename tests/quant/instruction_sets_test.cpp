@@ -114,6 +114,8 @@ void expect_definitions() {
       expect_own<Arch>(klens::fp8_e4m3{}, weights);
       expect_own<Arch>(klens::fp8_e5m2{}, weights);
       expect_own<Arch>(klens::mxfp4{}, weights);
+      expect_own<Arch>(klens::nvfp4{}, weights);
+      for (const std::size_t group_size : {0, 9, 64}) expect_own<Arch>(klens::nf4{group_size}, weights);
       if (length % 32 != 0) continue;
       expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
       expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);

@@ -45,7 +45,7 @@ std::string message_for(const std::string& name) {
 TEST_CASE("scheme: names are canonical and give the same scheme again") {
   for (const std::string name : {"int4-g64", "int8-channel", "int4-signed-g32", "int4-asym-g128", "int4-channel-f32",
                                  "int3-channel", "int2-asym-channel-f32", "int7-signed-g100", "f32", "fp16", "bf16", "q4_0",
-                                 "q8_0", "fp8-e4m3-channel", "fp8-e5m2-channel", "mxfp4"}) {
+                                 "q8_0", "fp8-e4m3-channel", "fp8-e5m2-channel", "mxfp4", "nvfp4", "nf4-g64", "nf4-channel"}) {
     CHECK(klens::scheme{name}.name() == name);
     CHECK(klens::scheme{name} == klens::scheme{klens::scheme{name}.name()});
   }
@@ -84,6 +84,9 @@ TEST_CASE("scheme: it tells its parts") {
   CHECK(klens::parts_of("fp8-e4m3-channel") ==
         klens::scheme_parts{.family = scheme_family::scaled_float, .bits = 8, .scale = klens::scale_kind::f32});
   CHECK(klens::parts_of("mxfp4") == klens::scheme_parts{.family = scheme_family::scaled_float, .bits = 4, .group_size = 32});
+  CHECK(klens::parts_of("nvfp4")->group_size == 16);
+  CHECK(klens::parts_of("nf4-g48") ==
+        klens::scheme_parts{.family = scheme_family::table, .bits = 4, .group_size = 48, .scale = klens::scale_kind::f32});
   CHECK_FALSE(klens::parts_of("q4_k"));
   CHECK(klens::scheme{tenths{}}.parts() == klens::scheme_parts{});
   CHECK(klens::scheme{described{}}.parts().bits == 1);
@@ -115,13 +118,16 @@ TEST_CASE("scheme: a name means the policy of that name") {
   expect_same("fp8-e4m3-channel", klens::fp8_e4m3{});
   expect_same("fp8-e5m2-channel", klens::fp8_e5m2{});
   expect_same("mxfp4", klens::mxfp4{});
+  expect_same("nvfp4", klens::nvfp4{});
+  expect_same("nf4-g32", klens::nf4{.group_size = 32});
   CHECK(klens::scheme{"int4-g64"} != klens::scheme{"int4-g32"});
 }
 
 TEST_CASE("scheme: an unknown name is answered with the grammar") {
   CHECK(message_for("int4g64") ==
         "unknown scheme 'int4g64'; a scheme is int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-f32] (int4-g64, int8-channel, "
-        "int4-asym-g128), f32, fp16, bf16, q4_0, q8_0, fp8-e4m3-channel, fp8-e5m2-channel, mxfp4");
+        "int4-asym-g128), f32, fp16, bf16, q4_0, q8_0, fp8-e4m3-channel, fp8-e5m2-channel, mxfp4, nvfp4, "
+        "nf4-<channel|g<columns>>");
   for (const std::string name : {"",
                                  "int",
                                  "int1-channel",
@@ -145,6 +151,8 @@ TEST_CASE("scheme: an unknown name is answered with the grammar") {
                                  "q4_1",
                                  "fp8-e4m3",
                                  "mxfp4-g32",
+                                 "nf4",
+                                 "nf4-g0",
                                  "fp8-e4m3-channel-f32"})
     CHECK_MESSAGE(!message_for(name).empty(), name);
 }
@@ -155,7 +163,7 @@ TEST_CASE("scheme: messages are one short line, whatever was asked for") {
                                   std::string("fp16\0", 5), std::string(5000, '\n')}) {
     const std::string message = message_for(name);
     CHECK(message.starts_with("unknown scheme '"));
-    CHECK(message.size() < 300);
+    CHECK(message.size() < 350);
     CHECK(std::none_of(message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }));
   }
   CHECK(message_for(lines).starts_with("unknown scheme 'int4?-g64?fp16'; a scheme is int"));

@@ -17,9 +17,9 @@ struct damage {
   bool same_top;
 };
 
-/// How a built-in quantizer stores a row. The members after `kind` count for integers only.
+/// How a built-in quantizer stores a row. The members after `kind` count for integers, the last for nf4, too.
 struct row_format {
-  enum class stored { integers, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4 } kind;
+  enum class stored { integers, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4, nvfp4, nf4 } kind;
   int bits, grid, scale;
   std::size_t group_size;
 };

@@ -8,6 +8,8 @@
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
+#include <klens/quant/nf4.hpp>
+#include <klens/quant/nvfp4.hpp>
 #include <klens/quant/scheme_parts.hpp>
 #include <optional>
 #include <string>
@@ -39,9 +41,9 @@ struct quantizer_list {
  private:
   template <class Quantizer, class Use>
   static bool use_if_named(std::string_view name, const Use& use) {
-    if constexpr (std::same_as<Quantizer, any_integer>) {
-      const auto rows = integer_rows::from_name(name);
-      if (rows) use(any_integer{*rows});
+    if constexpr (requires { Quantizer::from_name(name); }) {
+      const auto rows = Quantizer::from_name(name);
+      if (rows) use(Quantizer{*rows});
       return rows.has_value();
     } else {
       if (name != Quantizer::name()) return false;
@@ -52,15 +54,15 @@ struct quantizer_list {
 
   template <class Quantizer>
   [[nodiscard]] static const char* names_of() {
-    if constexpr (std::same_as<Quantizer, any_integer>)
-      return integer_rows::grammar;
+    if constexpr (requires { Quantizer::grammar; })
+      return Quantizer::grammar;
     else
       return Quantizer::name();
   }
 };
 
 /// The quantizers that have a name. A new one is a header of its own and an entry here.
-using built_in_quantizers = quantizer_list<any_integer, f32, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4>;
+using built_in_quantizers = quantizer_list<any_integer, f32, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4, nvfp4, nf4>;
 
 /// What a scheme keeps of a policy: of integers, whose bits and grid are constants, the run-time form, so that all of them share
 /// one set of loops.

@@ -20,6 +20,7 @@ enum class scheme_family {
   floating_point,  ///< one float for each weight, without a scale
   gguf_block,      ///< a block format of GGUF
   scaled_float,    ///< floats of 8 or 4 bits with a scale for each group of columns
+  table,           ///< codes that name values of a table, with a scale for each group of columns
   other            ///< a user's quantizer that does not describe itself
 };
 
@@ -29,7 +30,7 @@ struct scheme_parts {
   int bits = 0;                        ///< of one code, or of one float
   std::size_t group_size = 0;          ///< columns that share a scale; 0: the whole row (for floats: no scale)
   klens::grid grid = grid::absmax;     ///< of integers
-  scale_kind scale = scale_kind::f16;  ///< of integers, GGUF blocks and scaled floats of 8 bits
+  scale_kind scale = scale_kind::f16;  ///< of integers, GGUF blocks, scaled floats of 8 bits and tables
 
   friend bool operator==(const scheme_parts&, const scheme_parts&) = default;
 };

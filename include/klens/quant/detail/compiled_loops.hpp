@@ -22,7 +22,9 @@ template <class Rows>
   else if (parts.family == scheme_family::gguf_block)
     format.kind = parts.bits == 4 ? stored::q4_0 : stored::q8_0;
   else if (parts.family == scheme_family::scaled_float)
-    format.kind = stored::mxfp4;
+    format.kind = parts.group_size == 32 ? stored::mxfp4 : stored::nvfp4;
+  else if (parts.family == scheme_family::table)
+    format.kind = stored::nf4;
   return format;
 }
 

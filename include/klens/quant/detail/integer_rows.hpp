@@ -17,6 +17,21 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 [[nodiscard]] constexpr std::size_t scale_size(scale_kind scale) noexcept { return scale == scale_kind::f16 ? 2 : 4; }
 
+/// The size of a group, taken off the front of what is left of a name: "-channel" is 0, the whole row, "-g64" is 64.
+[[nodiscard]] inline std::optional<std::size_t> take_group(std::string_view& name) {
+  std::size_t size = 0;
+  if (name.starts_with("-channel")) {
+    name.remove_prefix(8);
+    return size;
+  }
+  if (!name.starts_with("-g") || name.starts_with("-g0")) return std::nullopt;  // no group is empty, no size has two spellings
+  const auto [end, error] = std::from_chars(name.data() + 2, name.data() + name.size(), size);
+  if (error != std::errc{}) return std::nullopt;
+  name.remove_prefix(static_cast<std::size_t>(end - name.data()));
+  return size;
+}
+[[nodiscard]] inline std::string group_name(std::size_t size) { return size == 0 ? "-channel" : "-g" + std::to_string(size); }
+
 /// How klens::integer stores rows, with all of it as run-time values: one set of loops serves every scheme of integers.
 struct integer_rows {
   int bits = 0;
@@ -38,20 +53,16 @@ struct integer_rows {
     integer_rows rows{.bits = name[0] - '0'};
     name.remove_prefix(1);
     rows.grid = take("-signed") ? grid::signed_ : take("-asym") ? grid::asym : grid::absmax;
-    if (!take("-channel")) {
-      if (!take("-g") || name.starts_with('0')) return std::nullopt;  // no group is empty, no size has two spellings
-      const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), rows.group_size);
-      if (error != std::errc{}) return std::nullopt;
-      name.remove_prefix(static_cast<std::size_t>(end - name.data()));
-    }
+    const std::optional<std::size_t> group = take_group(name);
+    if (!group) return std::nullopt;
+    rows.group_size = *group;
     if (take("-f32") || take("-s32")) rows.scale = scale_kind::f32;
     return name.empty() ? std::optional{rows} : std::nullopt;
   }
 
   [[nodiscard]] std::string name() const {
     const char* const kind = grid == grid::absmax ? "" : grid == grid::signed_ ? "-signed" : "-asym";
-    return "int" + std::to_string(bits) + kind + (group_size == 0 ? "-channel" : "-g" + std::to_string(group_size)) +
-           (scale == scale_kind::f32 ? "-f32" : "");
+    return "int" + std::to_string(bits) + kind + group_name(group_size) + (scale == scale_kind::f32 ? "-f32" : "");
   }
 
   [[nodiscard]] scheme_parts parts() const noexcept { return {scheme_family::integer, bits, group_size, grid, scale}; }

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <klens/detail/simd.hpp>
+#include <klens/quant/detail/code_streams.hpp>
+#include <klens/quant/detail/coded_loops.hpp>
+#include <klens/quant/detail/group_rows.hpp>
+#include <klens/quant/detail/row_loops.hpp>
+#include <klens/quant/nf4.hpp>
+#include <span>
+
+namespace klens::inline KLENS_INSTRUCTION_SET::detail {
+
+/// The bounds between neighbours, as dQuantizeNF4 of bitsandbytes has them: half way, to a rounding.
+inline constexpr std::array nf4_bounds{
+    -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
+    -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
+    0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f};
+
+/// The arithmetic of nf4, as coded_loops.hpp asks for it. Codes go through the loops as the values that they stand for.
+template <class Arch>
+struct nf4_codec {
+  using floats = batch<float, Arch>;
+  using integers = batch<std::int32_t, Arch>;
+  static constexpr int bits = 4;
+  static constexpr std::size_t scale_bytes = 4;
+
+  nf4 rows;
+
+  [[nodiscard]] static constexpr bool has_sign() noexcept { return false; }
+
+  [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
+    for (std::size_t g = 0; g < groups; g += floats::size) {
+      const floats largest = from_bits(integers::load_aligned(tile.above + g)), least(1e-38f);
+      largest.store_aligned(tile.divisor + g);  // which says whether all weights are finite
+      quotient(floats(1.0f), xsimd::select(largest < least, least, largest)).store_aligned(tile.inverse + g);
+      largest.store_aligned(tile.scale + g);
+    }
+  }
+
+  template <class Vectors>
+  [[nodiscard]] static Vectors encode(Vectors weights, const group_levels& of) noexcept {
+    for (floats& each : weights) {
+      const floats x = rounded(each * floats(of.inverse));
+      each = floats(nf4::values[0]);
+      for (std::size_t i = 0; i < 15; ++i) each = xsimd::select(x > floats(nf4_bounds[i]), floats(nf4::values[i + 1]), each);
+    }
+    return weights;
+  }
+  [[nodiscard]] static floats decode(const floats& values, const group_levels& of) noexcept {
+    return rounded(values * floats(of.scale));
+  }
+
+  [[nodiscard]] static integers to_stored(const floats& values, const group_levels& /*of*/) noexcept {
+    floats code(0.0f);
+    for (const float bound : nf4_bounds) code = code + xsimd::select(values > floats(bound), floats(1.0f), floats(0.0f));
+    return xsimd::to_int(code);
+  }
+
+  static void store(const group_levels& of, std::byte* to) noexcept { store_scale(of.scale, scale_kind::f32, to); }
+};
+
+template <class Arch>
+struct row_loops<Arch, nf4> {
+  using coded = coded_loops<Arch, nf4, nf4_codec<Arch>>;
+
+  [[nodiscard]] static unstorable round_trip(const nf4& rows, std::span<const float> weights, std::span<float> kept,
+                                             weight_error& error) noexcept {
+    return coded::round_trip(rows, weights, kept, error);
+  }
+
+  [[nodiscard]] static unstorable pack(const nf4& rows, std::span<const float> weights, std::byte* packed) noexcept {
+    const unstorable problem = coded::pack(rows, weights, packed);
+    for (std::size_t i = 0; i < (weights.size() + 1) / 2; ++i) packed[i] = packed[i] << 4 | packed[i] >> 4;
+    return problem;
+  }
+
+  static void unpack(const nf4& rows, const std::byte* packed, std::span<float> kept) noexcept {
+    const std::byte* scales = packed + (kept.size() + 1) / 2;
+    const std::size_t group = rows.group_of(kept.size());
+    for (std::size_t first = 0; first < kept.size(); first += std::min(group, kept.size() - first), scales += 4) {
+      const float scale = load_scale(scale_kind::f32, scales);
+      for (std::size_t i = first; i < kept.size() && i - first < group; ++i)
+        kept[i] = nf4::values[std::to_integer<unsigned>(packed[i / 2]) >> (i % 2 == 0 ? 4 : 0) & 15] * scale;
+    }
+  }
+};
+
+}  // namespace klens::detail
