@@ -6,9 +6,10 @@
 #include "../model_types.hpp"
 
 namespace programs {
+namespace {
 
-// Mamba (arXiv:2312.00752): nothing but Mamba mixers, each after a norm.
-architecture build_mamba(const config& fields, checkpoint& tensors) {
+// Nothing but Mamba mixers, each after a norm; `inner` are those of step, B and C.
+architecture build(const config& fields, checkpoint& tensors, const rms_norm& inner) {
   const std::size_t width = fields.count("hidden_size", 768), vocabulary = fields.count("vocab_size", 50280);
   const double epsilon = fields.number("layer_norm_epsilon", 1e-5);
   const mamba_shape mixes{.width = width,
@@ -27,9 +28,22 @@ architecture build_mamba(const config& fields, checkpoint& tensors) {
     const std::string prefix = "backbone.layers." + std::to_string(i) + ".";
     tensors.begin_stage();
     const rms_norm before = take_norm(tensors, prefix + "norm", width, epsilon);
-    built.steps.push_back(single(before, take_mamba(tensors, prefix + "mixer.", mixes)));
+    mamba mixer = take_mamba(tensors, prefix + "mixer.", mixes);
+    mixer.step_norm = mixer.b_norm = mixer.c_norm = inner;
+    built.steps.push_back(single(before, std::move(mixer)));
   }
   return built;
+}
+
+}  // namespace
+
+// Mamba (arXiv:2312.00752).
+architecture build_mamba(const config& fields, checkpoint& tensors) { return build(fields, tensors, {}); }
+
+// Falcon Mamba (arXiv:2410.05355): with norms, without weights, of step, B and C.
+architecture build_falcon_mamba(const config& fields, checkpoint& tensors) {
+  fields.ignore({"use_falcon_mambapy"});
+  return build(fields, tensors, {.epsilon = fields.number("mixer_rms_eps", 1e-6), .plain = true});
 }
 
 }  // namespace programs
