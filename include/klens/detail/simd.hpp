@@ -101,6 +101,27 @@ inline void store_bytes(const batch<std::int32_t, Arch>& values, std::uint8_t* t
   for (std::size_t i = 0; i < integers::size; ++i) to[i] = static_cast<std::uint8_t>(wide[i]);
 }
 
+/// Elements of a table of 32 floats, and whether that is one instruction.
+#if defined(__AVX512F__)
+template <class Arch>
+inline constexpr bool has_look_up = lanes<float, Arch> == 16;
+#else
+template <class Arch>
+inline constexpr bool has_look_up = false;
+#endif
+template <class Arch>
+[[nodiscard]] inline batch<float, Arch> look_up(const float* table, const batch<std::int32_t, Arch>& indices) noexcept {
+#if defined(__AVX512F__)
+  if constexpr (has_look_up<Arch>)
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(table), indices.data, _mm512_loadu_ps(table + 16));
+#endif
+  alignas(batch<float, Arch>) std::int32_t index[lanes<float, Arch>];
+  alignas(batch<float, Arch>) float found[lanes<float, Arch>];
+  indices.store_aligned(index);
+  for (std::size_t i = 0; i < lanes<float, Arch>; ++i) found[i] = table[index[i]];
+  return batch<float, Arch>::load_aligned(found);
+}
+
 /// The bits of floats as integers, and back. Between finite magnitudes the order is the same; infinities and NaNs come after.
 template <class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> bits_of(const batch<float, Arch>& values) noexcept {

@@ -14,6 +14,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// The loops of rows that are a stream of codes and then a scale for each group. Beside what group_rows.hpp and code_streams.hpp
 /// ask for, a codec has
 ///   bits, scale_bytes           of a code and of a stored scale
+///   usual_group                 a size of groups to compile loops for, or 0
 ///   store(levels, to)           writes the scale
 ///   load(from)                  gives levels with which decode() gives the kept values
 /// and its rows have group_of(columns). One that needs to know of the whole row also has
@@ -65,8 +66,8 @@ struct coded_loops {
     if constexpr (of_rows) codec.measure_row(weights);
     return codec;
   }
-  [[nodiscard]] static std::size_t group_of(const Rows& rows, std::size_t columns) noexcept {
-    return std::min(rows.group_of(columns), columns);
+  [[nodiscard]] static mostly<Codec::usual_group> group_of(const Rows& rows, std::size_t columns) noexcept {
+    return {std::min(rows.group_of(columns), columns)};
   }
 };
 

@@ -21,6 +21,7 @@ struct float8_codec {
   using integers = batch<std::int32_t, Arch>;
   using number = std::conditional_t<FractionBits == 3, e4m3, e5m2>;
   static constexpr int bits = 8;
+  static constexpr std::size_t usual_group = 0;
   static constexpr std::size_t scale_bytes = 4;
 
   float8<FractionBits> rows;

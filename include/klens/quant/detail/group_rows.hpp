@@ -17,6 +17,17 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 template <std::size_t Size>
 using constant = std::integral_constant<std::size_t, Size>;
 
+/// A size of groups that most often is `Usual`, so that loops are compiled for that one and for any; for any only where it is 0.
+template <std::size_t Usual>
+struct mostly {
+  std::size_t size;
+  [[nodiscard]] constexpr operator std::size_t() const noexcept { return size; }  // NOLINT: implicit
+};
+template <class Size>
+inline constexpr std::size_t usual_size = 0;
+template <std::size_t Usual>
+inline constexpr std::size_t usual_size<mostly<Usual>> = Usual;
+
 /// Calls body(first column, weights) for each group of a row; the last may be shorter. Groups of a constant size, and of the
 /// usual sizes, are spans of a fixed length: compilers unroll the loops over them.
 template <class Weight, class Size, class Body>
@@ -25,13 +36,18 @@ inline void for_groups(std::span<Weight> row, Size group_size, const Body& body)
   const auto whole_groups = [&]<std::size_t Fixed>(constant<Fixed>) {
     for (; first + Fixed <= row.size(); first += Fixed) body(first, std::span<Weight, Fixed>(row.data() + first, Fixed));
   };
-  if constexpr (std::is_same_v<Size, std::size_t>) {
-    if (group_size == 32) whole_groups(constant<32>{});
-    if (group_size == 64) whole_groups(constant<64>{});
-    if (group_size == 128) whole_groups(constant<128>{});
-    for (; first < row.size(); first += group_size) body(first, row.subspan(first, std::min(group_size, row.size() - first)));
-  } else {
+  if constexpr (requires { Size::value; }) {
     whole_groups(group_size);
+  } else {
+    if constexpr (std::is_same_v<Size, std::size_t>) {
+      if (group_size == 32) whole_groups(constant<32>{});
+      if (group_size == 64) whole_groups(constant<64>{});
+      if (group_size == 128) whole_groups(constant<128>{});
+    } else if constexpr (usual_size<Size> != 0) {
+      if (group_size == usual_size<Size>) whole_groups(constant<usual_size<Size>>{});
+    }
+    for (; first < row.size(); first += group_size)
+      body(first, row.subspan(first, std::min<std::size_t>(group_size, row.size() - first)));
   }
 }
 
@@ -144,8 +160,14 @@ template <class Arch, class Codec, class Size, class Body>
   for (std::size_t start = 0; start < row.size(); start += at_once) {
     const auto part = row.subspan(start, std::min(at_once, row.size() - start));
     group_tile tile;
+    const auto size = [&] {
+      if constexpr (requires { Size::value; })
+        return group_size;
+      else
+        return static_cast<std::size_t>(group_size);  // so that codecs share what measures
+    }();
     const std::size_t groups =
-        codec.has_sign() ? measure<Arch, true>(part, group_size, tile) : measure<Arch, false>(part, group_size, tile);
+        codec.has_sign() ? measure<Arch, true>(part, size, tile) : measure<Arch, false>(part, size, tile);
     codec.prepare(tile, groups, part);
     if (!check<Arch>(tile, groups, codec.rows.largest_scale())) [[unlikely]]
       return first_unstorable(tile, codec.rows.largest_scale(), part.size(), group_size, start);

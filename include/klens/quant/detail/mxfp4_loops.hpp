@@ -20,6 +20,7 @@ struct mxfp4_codec {
   using floats = batch<float, Arch>;
   using integers = batch<std::int32_t, Arch>;
   static constexpr int bits = 4;
+  static constexpr std::size_t usual_group = 32;
   static constexpr std::size_t scale_bytes = 1;
   static constexpr std::int32_t lowest = 1 << 22;  // the bits of 2^-127, whose exponent is stored as 0
 

@@ -20,12 +20,29 @@ inline constexpr std::array nf4_bounds{
     -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
     0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784181118011f};
 
+/// For each thirty-second of -1 to 1 the bound in it, if there is one (none has two, none lies near an end), and the values that
+/// are nearest below and above.
+struct nf4_intervals {
+  float bound[32] = {}, below[32] = {}, above[32] = {};
+
+  constexpr nf4_intervals() noexcept {
+    std::size_t code = 0;
+    for (int k = 0; k < 32; ++k) {
+      below[k] = nf4::values[code];
+      if (code < 15 && static_cast<int>(nf4_bounds[code] * 16 + 16) == k) bound[k] = nf4_bounds[code++];
+      above[k] = nf4::values[code];
+    }
+  }
+};
+inline constexpr nf4_intervals nf4_table;
+
 /// The arithmetic of nf4, as coded_loops.hpp asks for it. Codes go through the loops as the values that they stand for.
 template <class Arch>
 struct nf4_codec {
   using floats = batch<float, Arch>;
   using integers = batch<std::int32_t, Arch>;
   static constexpr int bits = 4;
+  static constexpr std::size_t usual_group = 64;
   static constexpr std::size_t scale_bytes = 4;
 
   nf4 rows;
@@ -45,6 +62,12 @@ struct nf4_codec {
   [[nodiscard]] static Vectors encode(Vectors weights, const group_levels& of) noexcept {
     for (floats& each : weights) {
       const floats x = rounded(each * floats(of.inverse));
+      if constexpr (has_look_up<Arch>) {
+        const integers interval = xsimd::min(xsimd::to_int(x * floats(16.0f) + floats(16.0f)), integers(31));
+        const auto is_above = x > look_up<Arch>(nf4_table.bound, interval);
+        each = xsimd::select(is_above, look_up<Arch>(nf4_table.above, interval), look_up<Arch>(nf4_table.below, interval));
+        continue;
+      }
       each = floats(nf4::values[0]);
       for (std::size_t i = 0; i < 15; ++i) each = xsimd::select(x > floats(nf4_bounds[i]), floats(nf4::values[i + 1]), each);
     }

@@ -23,6 +23,7 @@ struct nvfp4_codec {
   using floats = batch<float, Arch>;
   using integers = batch<std::int32_t, Arch>;
   static constexpr int bits = 4;
+  static constexpr std::size_t usual_group = 16;
   static constexpr std::size_t scale_bytes = 1;
 
   /// What to divide by where the scale is 0, so that all codes are: weights that small lie below 2^110.
