@@ -18,7 +18,10 @@ def test_int4_by_its_formula():
     assert numpy.array_equal(klens.quantize(W, "int4-g32-f32"), expected.reshape(W.shape))
 
 
-@pytest.mark.parametrize("scheme", ["int4-g32", "int3-channel", "int8-asym-g32", "fp16", "bf16", "f32", "q4_0", "q8_0", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g32"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["int4-g32", "int3-channel", "int8-asym-g32", "fp16", "bf16", "f32", "q4_0", "q8_0", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g32"],
+)
 def test_what_is_unpacked_is_what_quantize_gives(scheme):
     packed = klens.pack(W, scheme)
     assert packed.nbytes == klens.size_in_bytes(W, scheme) == klens.size_in_bytes((5, 96), scheme)
