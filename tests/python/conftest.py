@@ -1,3 +1,5 @@
+import signal
+
 import numpy
 import pytest
 
@@ -10,3 +12,11 @@ def two_layers():
     x = random.normal(size=(20, 16)).astype("float32")
     weights = {"up.weight": up, "down.weight": down}
     return weights, lambda: numpy.maximum(x @ weights["up.weight"].T, 0) @ weights["down.weight"].T
+
+
+@pytest.fixture
+def ctrl_c_interrupts():
+    """Python's own SIGINT handler, which a process that was started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -101,7 +101,7 @@ def test_stopping_rules_and_savings(two_layers):
         klens.budget()
 
 
-def test_a_real_ctrl_c_returns_within_a_second(two_layers):
+def test_a_real_ctrl_c_returns_within_a_second(two_layers, ctrl_c_interrupts):
     weights, forward = two_layers
     before, sent = {name: weight.copy() for name, weight in weights.items()}, []
 

@@ -243,7 +243,7 @@ def test_ctrl_c_returns_what_was_measured():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_real_ctrl_c_returns_within_a_second():
+def test_a_real_ctrl_c_returns_within_a_second(ctrl_c_interrupts):
     model, ids, sent = Small(), tokens(n=50), []
     before = copy.deepcopy(model.state_dict())
 
