@@ -13,7 +13,7 @@
 namespace programs {
 namespace {
 
-constexpr const char* how_to_read =
+constexpr const char* how_to_read_plan =
     "A row of the map is a block of the model, a column a kind of layer, a cell one weight matrix. Its colour is the scheme "
     "that "
     "the plan gives it: pale for the fewest bits, strong for the most, so that what the plan protects stands out. Point at a "
@@ -82,7 +82,7 @@ std::string plan_page(const klens::plan& plan, std::span<const klens::layer> lay
   const std::vector<scheme_total> totals = totals_of(plan, layers);
   report_page page{"klens plan: " + title};
   page.add_paragraph(headline);
-  page.add_paragraph(how_to_read);
+  page.add_paragraph(how_to_read_plan);
   std::vector<share_bar> shares;
   for (const scheme_total& each : totals)
     shares.push_back({each.name, static_cast<double>(each.bytes) / static_cast<double>(plan.bytes),

@@ -16,7 +16,7 @@
 namespace programs {
 namespace {
 
-constexpr const char* how_to_read =
+constexpr const char* how_to_read_ranking =
     "A row of the map is a block of the model, a column a kind of layer, a cell one weight matrix. Its colour is the damage "
     "that storing this matrix alone under the scheme does: from pale (harmless) to strong (fragile), in equal steps of the "
     "logarithm. The bars have the same layers, worst first, with 95 % intervals; the data do not tell layers in one bracket "
@@ -146,7 +146,7 @@ std::string rank_page(const klens::scores& scores, const std::string& sort, cons
     page.add_paragraph(measured.substr(at, end - at));
     at = end + 1;
   }
-  page.add_paragraph(how_to_read);
+  page.add_paragraph(how_to_read_ranking);
   for (const std::string& each : scores.schemes()) scheme_pictures{scores, sort, each}.add_to(page);
   for (const std::string& each : scores.remarks) page.add_paragraph("Note: " + each);
   for (const std::string& each : scores.skipped) page.add_paragraph("Left out: " + each);
