@@ -126,7 +126,7 @@ namespace detail {
 /// Edges      no range where a candidate has fewer than two sequences, or the statistic is a NaN.
 /// Throws     argument_error for a confidence outside 0 .. 1 and a token set that is no index into the lists; shape_error for
 ///            statistics that give a varying number of values.
-/// Precision  95 % intervals of tau, and of the difference of two, hold 94 to 98 % with 8 to 64 sequences and 20 to 120 candidates,
+/// Precision  95 % intervals of tau, and of the difference of two, hold 94 to 100 % with 8 to 64 sequences and 20 to 120 candidates,
 ///            ties among them (benchmarks/stats/tau_coverage); at 4 sequences 98 %.
 /// Source     B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; tails: T. C. Hesterberg, The
 ///            American Statistician 69 (2015) 371-386.
