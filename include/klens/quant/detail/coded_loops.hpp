@@ -13,6 +13,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The loops of rows that are a stream of codes and then a scale for each group. Beside what group_rows.hpp and code_streams.hpp
 /// ask for, a codec has
+///   a base in value_codes.hpp   which says how codes and values go together
 ///   bits, scale_bytes           of a code and of a stored scale
 ///   usual_group                 a size of groups to compile loops for, or 0
 ///   store(levels, to)           writes the scale
@@ -48,7 +49,7 @@ struct coded_loops {
   [[gnu::flatten]] static void unpack(const Rows& rows, const std::byte* packed, std::span<float> kept) noexcept {
     code_reader codes{packed, kept.size(), Codec::bits};
     const std::byte* scales = packed + stream_bytes(kept.size(), Codec::bits);
-    Codec codec{rows};
+    Codec codec{{}, rows};
     if constexpr (of_rows)
       if (!kept.empty()) codec.load_row(scales + ((kept.size() - 1) / rows.group_of(kept.size()) + 1) * Codec::scale_bytes);
     for_groups(kept, group_of(rows, kept.size()), [&](std::size_t, auto group) {
@@ -62,7 +63,7 @@ struct coded_loops {
   static constexpr bool of_rows = requires(Codec codec, std::span<const float> weights) { codec.measure_row(weights); };
 
   [[nodiscard]] static Codec codec_for(const Rows& rows, [[maybe_unused]] std::span<const float> weights) noexcept {
-    Codec codec{rows};
+    Codec codec{{}, rows};
     if constexpr (of_rows) codec.measure_row(weights);
     return codec;
   }

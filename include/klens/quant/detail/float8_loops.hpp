@@ -8,25 +8,27 @@
 #include <klens/quant/detail/group_rows.hpp>
 #include <klens/quant/detail/row_loops.hpp>
 #include <klens/quant/detail/small_floats.hpp>
+#include <klens/quant/detail/value_codes.hpp>
 #include <klens/quant/float8.hpp>
 #include <span>
 #include <type_traits>
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
+template <int FractionBits>
+using float8_number = std::conditional_t<FractionBits == 3, e4m3, e5m2>;
+
 /// The arithmetic of a float8, as coded_loops.hpp asks for it. Codes go through the loops as the floats that they stand for.
 template <class Arch, int FractionBits>
-struct float8_codec {
-  using floats = batch<float, Arch>;
-  using integers = batch<std::int32_t, Arch>;
-  using number = std::conditional_t<FractionBits == 3, e4m3, e5m2>;
-  static constexpr int bits = 8;
+struct float8_codec : number_codes<Arch, float8_number<FractionBits>, 8> {
+  using codes = number_codes<Arch, float8_number<FractionBits>, 8>;
+  using number = float8_number<FractionBits>;
+  using typename codes::floats;
+  using typename codes::integers;
   static constexpr std::size_t usual_group = 0;
   static constexpr std::size_t scale_bytes = 4;
 
   float8<FractionBits> rows;
-
-  [[nodiscard]] static constexpr bool has_sign() noexcept { return false; }
 
   [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
     for (std::size_t g = 0; g < groups; g += floats::size) {
@@ -40,16 +42,6 @@ struct float8_codec {
   [[nodiscard]] static Vectors encode(Vectors weights, const group_levels& of) noexcept {
     for (floats& each : weights) each = number::nearest(quotient(each, floats(of.divisor)));
     return weights;
-  }
-  [[nodiscard]] static floats decode(const floats& values, const group_levels& of) noexcept {
-    return rounded(values * floats(of.scale));
-  }
-
-  [[nodiscard]] static integers to_stored(const floats& values, const group_levels& /*of*/) noexcept {
-    return number::template to_stored<bits>(values);
-  }
-  [[nodiscard]] static floats from_stored(const integers& stored, const group_levels& /*of*/) noexcept {
-    return number::template from_stored<bits>(stored);
   }
 
   static void store(const group_levels& of, std::byte* to) noexcept { store_scale(of.scale, scale_kind::f32, to); }

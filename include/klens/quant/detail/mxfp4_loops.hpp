@@ -8,6 +8,7 @@
 #include <klens/quant/detail/group_rows.hpp>
 #include <klens/quant/detail/row_loops.hpp>
 #include <klens/quant/detail/small_floats.hpp>
+#include <klens/quant/detail/value_codes.hpp>
 #include <klens/quant/mxfp4.hpp>
 #include <limits>
 #include <span>
@@ -16,17 +17,15 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// The arithmetic of mxfp4, as coded_loops.hpp asks for it. Codes go through the loops as the floats that they stand for.
 template <class Arch>
-struct mxfp4_codec {
-  using floats = batch<float, Arch>;
-  using integers = batch<std::int32_t, Arch>;
-  static constexpr int bits = 4;
+struct mxfp4_codec : number_codes<Arch, e2m1, 4> {
+  using codes = number_codes<Arch, e2m1, 4>;
+  using typename codes::floats;
+  using typename codes::integers;
   static constexpr std::size_t usual_group = 32;
   static constexpr std::size_t scale_bytes = 1;
   static constexpr std::int32_t lowest = 1 << 22;  // the bits of 2^-127, whose exponent is stored as 0
 
   mxfp4 rows;
-
-  [[nodiscard]] static constexpr bool has_sign() noexcept { return false; }
 
   [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
     for (std::size_t g = 0; g < groups; g += floats::size) {
@@ -42,16 +41,6 @@ struct mxfp4_codec {
   [[nodiscard]] static Vectors encode(Vectors weights, const group_levels& of) noexcept {
     for (floats& each : weights) each = e2m1::nearest(rounded(each * floats(of.inverse)));
     return weights;
-  }
-  [[nodiscard]] static floats decode(const floats& values, const group_levels& of) noexcept {
-    return rounded(values * floats(of.scale));
-  }
-
-  [[nodiscard]] static integers to_stored(const floats& values, const group_levels& /*of*/) noexcept {
-    return e2m1::template to_stored<bits>(values);
-  }
-  [[nodiscard]] static floats from_stored(const integers& stored, const group_levels& /*of*/) noexcept {
-    return e2m1::template from_stored<bits>(stored);
   }
 
   static void store(const group_levels& of, std::byte* to) noexcept {

@@ -9,6 +9,7 @@
 #include <klens/quant/detail/coded_loops.hpp>
 #include <klens/quant/detail/group_rows.hpp>
 #include <klens/quant/detail/row_loops.hpp>
+#include <klens/quant/detail/value_codes.hpp>
 #include <klens/quant/nf4.hpp>
 #include <span>
 
@@ -38,16 +39,15 @@ inline constexpr nf4_intervals nf4_table;
 
 /// The arithmetic of nf4, as coded_loops.hpp asks for it. Codes go through the loops as the values that they stand for.
 template <class Arch>
-struct nf4_codec {
-  using floats = batch<float, Arch>;
-  using integers = batch<std::int32_t, Arch>;
+struct nf4_codec : value_codes<Arch> {
+  using codes = value_codes<Arch>;
+  using typename codes::floats;
+  using typename codes::integers;
   static constexpr int bits = 4;
   static constexpr std::size_t usual_group = 64;
   static constexpr std::size_t scale_bytes = 4;
 
   nf4 rows;
-
-  [[nodiscard]] static constexpr bool has_sign() noexcept { return false; }
 
   [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> /*weights*/) const noexcept {
     for (std::size_t g = 0; g < groups; g += floats::size) {
@@ -72,9 +72,6 @@ struct nf4_codec {
       for (std::size_t i = 0; i < 15; ++i) each = xsimd::select(x > floats(nf4_bounds[i]), floats(nf4::values[i + 1]), each);
     }
     return weights;
-  }
-  [[nodiscard]] static floats decode(const floats& values, const group_levels& of) noexcept {
-    return rounded(values * floats(of.scale));
   }
 
   [[nodiscard]] static integers to_stored(const floats& values, const group_levels& /*of*/) noexcept {

@@ -11,6 +11,7 @@
 #include <klens/quant/detail/group_rows.hpp>
 #include <klens/quant/detail/row_loops.hpp>
 #include <klens/quant/detail/small_floats.hpp>
+#include <klens/quant/detail/value_codes.hpp>
 #include <klens/quant/nvfp4.hpp>
 #include <span>
 
@@ -19,10 +20,10 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// The arithmetic of nvfp4, as coded_loops.hpp asks for it. Codes go through the loops as the floats that they stand for; the
 /// level `zero` of a group is its scale in E4M3.
 template <class Arch>
-struct nvfp4_codec {
-  using floats = batch<float, Arch>;
-  using integers = batch<std::int32_t, Arch>;
-  static constexpr int bits = 4;
+struct nvfp4_codec : number_codes<Arch, e2m1, 4> {
+  using codes = number_codes<Arch, e2m1, 4>;
+  using typename codes::floats;
+  using typename codes::integers;
   static constexpr std::size_t usual_group = 16;
   static constexpr std::size_t scale_bytes = 1;
 
@@ -31,8 +32,6 @@ struct nvfp4_codec {
 
   nvfp4 rows;
   float row_scale = 0;
-
-  [[nodiscard]] static constexpr bool has_sign() noexcept { return false; }
 
   [[gnu::noinline, gnu::flatten]] void measure_row(std::span<const float> weights) noexcept {
     const auto largest = std::bit_cast<float>(largest_of(extent_of<Arch, false>(weights).above));
@@ -59,16 +58,6 @@ struct nvfp4_codec {
   [[nodiscard]] static Vectors encode(Vectors weights, const group_levels& of) noexcept {
     for (floats& each : weights) each = e2m1::nearest(quotient(each, floats(of.divisor)));
     return weights;
-  }
-  [[nodiscard]] static floats decode(const floats& values, const group_levels& of) noexcept {
-    return rounded(values * floats(of.scale));
-  }
-
-  [[nodiscard]] static integers to_stored(const floats& values, const group_levels& /*of*/) noexcept {
-    return e2m1::template to_stored<bits>(values);
-  }
-  [[nodiscard]] static floats from_stored(const integers& stored, const group_levels& /*of*/) noexcept {
-    return e2m1::template from_stored<bits>(stored);
   }
 
   static void store(const group_levels& of, std::byte* to) noexcept {
