@@ -76,7 +76,6 @@ struct batch_reference {
 /// that. A panel takes up to 64 MiB, and no fewer than 64 positions: products of fewer cost more than they save.
 inline void lay_out_panels(batch_reference& of, std::size_t memory) {
   constexpr std::size_t unit = 64, panel_bytes = std::size_t{64} << 20;
-  of.windows = {{0, of.panels.size()}};
   if (of.rows.empty()) return;
   const std::size_t bytes = of.vocabulary * sizeof(float);
   const auto positions_in = [&](std::size_t size) { return std::max(unit, size / bytes / unit * unit); };
