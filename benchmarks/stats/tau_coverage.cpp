@@ -58,10 +58,10 @@ sums increase_on(const std::vector<double>& means, double noise, std::size_t seq
 struct both_taus {
   double t;  // how many standard errors an increase must have
 
-  std::vector<klens::statistic> operator()(klens::list_means means, klens::list_means errors) const {
+  std::vector<klens::statistic> operator()(klens::list_means means, const klens::list_errors& errors) const {
     std::vector<double> increases;
     for (std::size_t i = 0; i < means[2].size(); ++i)
-      increases.push_back(std::abs(means[2][i]) > t * errors[2][i] ? means[2][i] : 0);
+      increases.push_back(std::abs(means[2][i]) > t * errors(2, i) ? means[2][i] : 0);
     const double first = klens::kendall_tau(means[0], increases).value, second = klens::kendall_tau(means[1], increases).value;
     return {{first, klens::statistic_kind::correlation}, {first - second, klens::statistic_kind::difference}};
   }

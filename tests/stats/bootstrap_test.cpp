@@ -168,8 +168,8 @@ TEST_CASE("bootstrap: statistics get standard errors, and decide with them anew 
   const candidates values{{{1, 1}, {3, 1}, {5, 1}, {7, 1}}};  // mean 4, s^2 = 20/3, standard error sqrt(20/3/4)
   const std::vector<klens::score_list> lists{{views(values), 0}};
   std::vector<double> seen;
-  const auto error = [&](klens::list_means means, klens::list_means errors) {
-    seen.push_back(errors[0][0]);
+  const auto error = [&](klens::list_means means, const klens::list_errors& errors) {
+    seen.push_back(errors(0, 0));
     return std::vector<klens::statistic>{means[0][0]};
   };
   (void)klens::bootstrap_each(lists, error, {.resamples = 500});

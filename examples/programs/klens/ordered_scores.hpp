@@ -64,13 +64,13 @@ class ordered_scores {
   }
   /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties. Which ones those are is decided
   /// anew in every resample, by as many standard errors as their interval reaches towards 0.
-  [[nodiscard]] std::vector<double> truth(klens::list_means from, klens::list_means errors,
+  [[nodiscard]] std::vector<double> truth(klens::list_means from, const klens::list_errors& errors,
                                           const std::vector<std::size_t>& members) const {
     std::vector<double> increases;
     const std::size_t delta_ce = scanned_ + all_.index_of("delta_ce");
     for (const std::size_t c : members) {
       const double increase = from[delta_ce][c];
-      increases.push_back(std::abs(increase) > errors_to_zero_[c] * errors[delta_ce][c] ? increase : 0);
+      increases.push_back(std::abs(increase) > errors_to_zero_[c] * errors(delta_ce, c) ? increase : 0);
     }
     return increases;
   }

@@ -80,7 +80,7 @@ std::vector<token_ablation> ablation_of_tokens(const study& all, std::size_t sca
   for (const std::string& scheme : all.schemes()) members.push_back(members_of(all, scheme));
   for (const std::size_t count : doubling_to(sums_of(*all.candidates.front().calibrated, 0).size())) {
     const ordered_scores ordered{all, scanned, count};
-    const auto statistics = [&](klens::list_means means, klens::list_means errors) {
+    const auto statistics = [&](klens::list_means means, const klens::list_errors& errors) {
       std::vector<klens::statistic> values;
       for (const auto& group : members)
         for (std::size_t m = 0; m < scanned; ++m)

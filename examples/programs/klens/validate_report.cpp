@@ -88,16 +88,15 @@ void print_table(const page_table& of) {
 page_table short_table(const study& all) {
   const std::vector<std::string> schemes = all.schemes();
   page_table table{{"scheme", "metric", "tau with perplexity", "95 % interval", "with itself on other text"}, {}, {}, false};
-  for (const study_group& group : all.groups) {
-    if (group.significant_only || (schemes.size() > 1 && group.scheme.empty())) continue;
+  const std::vector<const study_group*> groups = all.by_scheme();
+  for (std::size_t s = 0; s < groups.size(); ++s)
     for (const char* name : {"kl", "mse", "sqnr", "top1", "weight_sqnr"}) {
       const std::size_t m = all.index_of(name);
       if (m == all.metrics.size()) continue;
-      const metric_verdict& of = group.verdicts[m];
-      table.rows.push_back({group.scheme.empty() ? schemes.front() : group.scheme, name, number_text(of.kendall.value),
-                            range_text(of.kendall), number_text(of.other_text.value)});
+      const metric_verdict& of = groups[s]->verdicts[m];
+      table.rows.push_back(
+          {schemes[s], name, number_text(of.kendall.value), range_text(of.kendall), number_text(of.other_text.value)});
     }
-  }
   return table;
 }
 

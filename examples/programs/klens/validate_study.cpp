@@ -102,7 +102,7 @@ void judge(study& all, std::size_t scanned, const study_options& options) {
   const ordered_scores ordered{all, scanned, std::numeric_limits<std::size_t>::max()};
   const std::size_t kl = all.index_of("kl");
   using kind = klens::statistic_kind;
-  const auto statistics = [&](klens::list_means means, klens::list_means errors) {
+  const auto statistics = [&](klens::list_means means, const klens::list_errors& errors) {
     std::vector<klens::statistic> values;
     for (const study_group& group : all.groups) {
       const std::vector<double> truth = ordered.truth(means, errors, group.members);
@@ -145,6 +145,14 @@ std::vector<std::string> study::schemes() const {
   for (const study_candidate& each : candidates)
     if (std::ranges::find(known, each.calibrated->scheme) == known.end()) known.push_back(each.calibrated->scheme);
   return known;
+}
+
+std::vector<const study_group*> study::by_scheme() const {
+  const bool one_scheme = schemes().size() == 1;  // then its group is that of all
+  std::vector<const study_group*> found;
+  for (const study_group& each : groups)
+    if (!each.significant_only && (one_scheme || !each.scheme.empty())) found.push_back(&each);
+  return found;
 }
 
 study compare_with_perplexity(const klens::scores& calibrated, const klens::scores& held_out,

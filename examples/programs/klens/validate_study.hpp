@@ -97,6 +97,8 @@ struct study {
 
   [[nodiscard]] std::size_t index_of(const std::string& metric) const;  ///< among metrics, of which it is one
   [[nodiscard]] std::vector<std::string> schemes() const;
+  /// All candidates of each scheme, one group a scheme, in the order of schemes().
+  [[nodiscard]] std::vector<const study_group*> by_scheme() const;
 };
 
 /// Compares two scans of the same candidates and metrics, kl and delta_ce among them: scores on calibration tokens, perplexity

@@ -55,11 +55,11 @@ std::string duel_text(const study& all, const study_group& group, const std::str
 
 std::vector<std::string> verdict_texts(const study& all) {
   std::vector<std::string> sentences;
-  const bool several = all.schemes().size() > 1;
-  for (const study_group& group : all.groups) {
-    if (group.significant_only || (several && group.scheme.empty())) continue;
-    const std::string scheme = group.scheme.empty() ? all.schemes().front() : group.scheme;
-    std::string sentence = scheme + ": ";
+  const std::vector<std::string> schemes = all.schemes();
+  const std::vector<const study_group*> groups = all.by_scheme();
+  for (std::size_t s = 0; s < groups.size(); ++s) {
+    const study_group& group = *groups[s];
+    std::string sentence = schemes[s] + ": ";
     for (const char* other : {"mse", "sqnr"}) {
       const std::size_t m = all.index_of(other);
       if (m == all.metrics.size()) continue;

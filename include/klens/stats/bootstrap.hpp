@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <klens/detail/float_bits.hpp>
 #include <klens/detail/random.hpp>
 #include <klens/error.hpp>
@@ -100,8 +101,10 @@ class resampled_sequences {
 
 }  // namespace detail
 
-/// What a resample makes of the lists: lists[i][c] belongs to candidate c of the i-th one.
+/// What a resample makes of the lists: means[i][c] belongs to candidate c of the i-th one.
 using list_means = std::span<const std::vector<double>>;
+/// The standard error of a mean there, computed when it is asked for: errors(i, c).
+using list_errors = std::function<double(std::size_t list, std::size_t candidate)>;
 
 namespace detail {
 
@@ -116,7 +119,7 @@ namespace detail {
 
 /// Statistics of lists of scores, with an interval over sequences: tau between a metric and the perplexity increase, the
 /// difference of two such taus, for any number of metrics from the same draws.
-///   statistics(list_means means) or statistics(list_means means, list_means standard_errors), which returns a
+///   statistics(list_means means) or statistics(list_means means, const list_errors& standard_errors), which returns a
 ///   std::vector<statistic> (or of double, all of them means), always as many. What depends on noise, such as which candidates
 ///   are ties, is to be decided from these arguments: then the interval knows that it may turn out otherwise.
 /// The interval is where a statistic would lie on other sequences, as many; its middle is the value found (resampling adds noise
@@ -138,20 +141,17 @@ template <class Statistics>
     if (each.token_set >= lists.size())
       throw argument_error{"bootstrap: a list is of token set " + std::to_string(each.token_set) + "; count sets from 0, " +
                            std::to_string(lists.size()) + " lists have no more"};
-  constexpr bool wants_errors = std::is_invocable_v<const Statistics&, list_means, list_means>;
-  std::vector<std::vector<double>> means(lists.size()), errors(lists.size());
+  std::vector<std::vector<double>> means(lists.size());
   const auto measured = [&](const auto& mean, const auto& error) {
     for (std::size_t i = 0; i < lists.size(); ++i) {
       means[i].clear();
-      errors[i].clear();
-      for (const sequence_sums& each : lists[i].candidates) {
-        means[i].push_back(mean(lists[i].token_set, each));
-        if constexpr (wants_errors) errors[i].push_back(error(lists[i].token_set, each, means[i].back()));
-      }
+      for (const sequence_sums& each : lists[i].candidates) means[i].push_back(mean(lists[i].token_set, each));
     }
     const auto values = [&] {
-      if constexpr (wants_errors)
-        return statistics(list_means{means}, list_means{errors});
+      if constexpr (std::is_invocable_v<const Statistics&, list_means, const list_errors&>)
+        return statistics(list_means{means}, list_errors{[&](std::size_t i, std::size_t c) {
+                            return error(lists[i].token_set, lists[i].candidates[c], means[i][c]);
+                          }});
       else
         return statistics(list_means{means});
     }();
