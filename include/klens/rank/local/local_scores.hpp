@@ -10,6 +10,7 @@
 #include <klens/rank/local/calibration_choice.hpp>
 #include <klens/rank/local/gain_model.hpp>
 #include <klens/rank/local/local_batch.hpp>
+#include <klens/rank/local/local_evidence.hpp>
 #include <klens/rank/scores.hpp>
 #include <map>
 #include <numeric>
@@ -97,14 +98,7 @@ class local_scores {
   }
 
   /// Of a candidate's measurements until now: the mean KL.
-  [[nodiscard]] double mean_kl(std::size_t candidate) const {
-    double sum = 0, weight = 0;
-    for (const observed& each : all_[candidate].kls) {
-      sum += each.kl.value * static_cast<double>(each.positions);
-      weight += static_cast<double>(each.positions);
-    }
-    return sum / weight;
-  }
+  [[nodiscard]] double mean_kl(std::size_t candidate) const { return all_[candidate].mean_kl(); }
 
   /// The one of the current batch with energies and the highest finite KL, and that KL, summed over its positions; 0 without any.
   [[nodiscard]] std::pair<std::size_t, double> worst_measured() const {
@@ -129,7 +123,7 @@ class local_scores {
       to_predict = to_predict || (is_modelled(c) && all_[c].kls.empty());
       if (!is_modelled(c)) continue;
       bool taught = all_[c].kls.empty();
-      for (const observed& each : all_[c].kls) {
+      for (const observed_kl& each : all_[c].kls) {
         if (!(each.kl.value > floor)) continue;
         taught = true;
         const double energy = each.energy > 0 ? each.energy : all_[c].energy();
@@ -178,30 +172,6 @@ class local_scores {
   [[nodiscard]] std::size_t positions(std::size_t c) const { return all_[c].positions; }
 
  private:
-  struct observed {
-    noisy_mean kl;
-    double energy = 0;  // on the same sequence; 0: not looked at there
-    std::size_t sequence = 0;
-    std::size_t positions = 0;
-  };
-  struct entry {
-    bool is_local = false;
-    double plain_energy = 0;
-    std::size_t positions = 0;
-    double weighted = 0, weight = 0,
-           variance = 0;  // of energies: sums over sequences of means and of variances, each times positions
-    std::vector<observed> kls = {};
-
-    /// Of a log KL; `usual` where it was not measured.
-    [[nodiscard]] double variance_per_position(double usual) const noexcept {
-      double sum = 0;
-      for (const observed& each : kls) sum += each.kl.variance * static_cast<double>(each.positions);
-      return kls.empty() ? usual : sum / static_cast<double>(kls.size());
-    }
-    [[nodiscard]] double energy() const noexcept { return weight > 0 ? weighted / weight : 0; }
-    [[nodiscard]] double energy_variance() const noexcept { return weight > 0 ? variance / (weight * weight) : 0; }
-  };
-
   [[nodiscard]] static double sum_of(const std::vector<double>& values, std::size_t first, std::size_t count) {
     const auto begin = values.begin() + static_cast<std::ptrdiff_t>(first);
     return std::accumulate(begin, begin + static_cast<std::ptrdiff_t>(count), 0.0);
@@ -209,7 +179,7 @@ class local_scores {
 
   void take_energies(const std::map<std::size_t, noisy_mean>& energies, std::size_t count) {
     const auto positions = static_cast<double>(count);
-    const auto take = [&](entry& of, double value, double variance) {
+    const auto take = [&](local_evidence& of, double value, double variance) {
       of.weighted += value * positions;
       of.weight += positions;
       of.variance += variance * positions * positions;
@@ -233,7 +203,7 @@ class local_scores {
     std::vector<double> logs;
     logs.reserve(all_.size());
     for (std::size_t c = 0; c < all_.size(); ++c) {
-      const entry& each = all_[c];
+      const local_evidence& each = all_[c];
       double at = std::log(0.0), variance = 0;
       if (is_modelled(c)) {
         at = std::log(each.energy()) + gains.log_gains[c];
@@ -241,14 +211,14 @@ class local_scores {
       } else if (!each.kls.empty()) {
         at = std::log(mean_kl(c));
         const auto n = static_cast<double>(each.kls.size());
-        for (const observed& seen : each.kls) variance += (gains.noise_factor * seen.kl.variance + of_sequence) / (n * n);
+        for (const observed_kl& seen : each.kls) variance += (gains.noise_factor * seen.kl.variance + of_sequence) / (n * n);
       }
       logs.push_back(at + std::sqrt(variance) * random.normal());
     }
     return logs;
   }
 
-  std::vector<entry> all_;
+  std::vector<local_evidence> all_;
   std::vector<double> ties_;
   std::vector<gain_item> items_;
   std::map<std::string, std::size_t> kinds_;
