@@ -13,14 +13,11 @@
 
 #include "program/klens.hpp"
 #include "support/browser.hpp"
+#include "support/times_in.hpp"
 
 namespace {
 
-std::size_t times(const std::string& text, const std::string& word) {
-  std::size_t found = 0;
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
-  return found;
-}
+using support::times_in;
 
 }  // namespace
 
@@ -62,10 +59,10 @@ TEST_CASE("heat map: layers of one block and kind share a place side by side") {
   const programs::heat_map map{
       "m", {{"0", "up", "h1", "a", 0}, {"1", "up", "h2", "b", 1}, {"1", "up", "h3", "c", 2}, {"", "head", "h9", "<d>", 3}}};
   const std::string svg = programs::svg_of(map);
-  CHECK(times(svg, "class='point'") == 4);
-  CHECK(times(svg, "width='30.00'") == 2);  // the touched area of a whole cell: block 0, and the head
-  CHECK(times(svg, "width='15.00'") == 2);  // two halves
-  CHECK(times(svg, ">up</text>") == 1);
+  CHECK(times_in(svg, "class='point'") == 4);
+  CHECK(times_in(svg, "width='30.00'") == 2);  // the touched area of a whole cell: block 0, and the head
+  CHECK(times_in(svg, "width='15.00'") == 2);  // two halves
+  CHECK(times_in(svg, ">up</text>") == 1);
   CHECK(svg.find("&lt;d&gt;") != std::string::npos);
 }
 
@@ -81,9 +78,9 @@ TEST_CASE("damage bars: a bracket joins neighbours that share a place, and what 
                                     {"4=", "e", "h4", "", 1e-3, 1e-3, 1e-3, 2, 4},
                                     {"-", "f", "unknown", "", none, none, none, 0, 5}}};
   const std::string svg = programs::svg_of(bars);
-  CHECK(times(svg, "class='bracket'") == 2);
-  CHECK(times(svg, "class='whisker'") == 4);
-  CHECK(times(svg, "class='point'") == 6);
+  CHECK(times_in(svg, "class='bracket'") == 2);
+  CHECK(times_in(svg, "class='whisker'") == 4);
+  CHECK(times_in(svg, "class='point'") == 6);
 }
 
 TEST_CASE("klens rank --html: the page of the embedded model") {
@@ -97,7 +94,7 @@ TEST_CASE("klens rank --html: the page of the embedded model") {
   const std::string page = support::content_of(page_file);
   const klens::scores scores = klens::read_scores(scores_file).result;
   constexpr std::size_t layers = 57, kinds = 12, schemes = 2;
-  CHECK(times(page, "class='point'") == schemes * (2 * layers + kinds));
+  CHECK(times_in(page, "class='point'") == schemes * (2 * layers + kinds));
   CHECK(page.find("Worst: " + scores.ranked("kl").front()->layer) != std::string::npos);
   for (const char* load : {"http:", "https:", "src=", "href=", "url(", "@import"}) CHECK(page.find(load) == std::string::npos);
 

@@ -9,14 +9,11 @@
 #include <vector>
 
 #include "support/browser.hpp"
+#include "support/times_in.hpp"
 
 namespace {
 
-std::size_t count(const std::string& text, const std::string& word) {
-  std::size_t found = 0;
-  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
-  return found;
-}
+using support::times_in;
 
 bool near(double a, double b) { return std::abs(a - b) < 1e-12; }
 
@@ -97,13 +94,13 @@ TEST_CASE("page: texts stay texts, and nothing is loaded from elsewhere") {
 
 TEST_CASE("page: every point that has both values is drawn, the others are counted") {
   const std::string html = example_page().html();
-  CHECK(count(html, "class='point'") == 2 * 4);
-  CHECK(count(html, "class='ring'") == 2);
-  CHECK(count(html, "<polyline") == 2);
-  CHECK(count(html, " hollow'") == 2);
+  CHECK(times_in(html, "class='point'") == 2 * 4);
+  CHECK(times_in(html, "class='ring'") == 2);
+  CHECK(times_in(html, "<polyline") == 2);
+  CHECK(times_in(html, " hollow'") == 2);
   CHECK(html.find("never") == std::string::npos);
-  CHECK(count(html, "1 without a finite value not shown") == 2);
-  CHECK(count(html, "<li>") == 2);  // one legend for both plots
+  CHECK(times_in(html, "1 without a finite value not shown") == 2);
+  CHECK(times_in(html, "<li>") == 2);  // one legend for both plots
 }
 
 TEST_CASE("page: a browser shows the points, on a desk and on a phone") {

@@ -15,6 +15,7 @@
 #include "program/klens.hpp"
 #include "support/browser.hpp"
 #include "support/near.hpp"
+#include "support/times_in.hpp"
 
 namespace {
 
@@ -193,14 +194,9 @@ TEST_CASE("validate: no interval leaves what its statistic can be") {
 TEST_CASE("validate: the verdict and one table come first, the rest with --all; few sequences give no verdict") {
   const auto brief = run_klens(small);
   REQUIRE_MESSAGE(brief.exit_code == 0, brief.errors);
-  const auto times = [](const std::string& text, const std::string& word) {
-    std::size_t found = 0;
-    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
-    return found;
-  };
-  CHECK(times(brief.output, "\n") < 24);
-  CHECK(times(brief.output, "int4-channel  ") == 5);                          // five metrics
-  CHECK(times(brief.output, "no verdict from fewer than 8 sequences") == 4);  // two schemes, against mse and sqnr
+  CHECK(support::times_in(brief.output, "\n") < 24);
+  CHECK(support::times_in(brief.output, "int4-channel  ") == 5);                          // five metrics
+  CHECK(support::times_in(brief.output, "no verdict from fewer than 8 sequences") == 4);  // two schemes, against mse and sqnr
   CHECK(brief.output.find("beats") == std::string::npos);
   CHECK(once().run.output.starts_with(brief.output.substr(0, brief.output.find("--all"))));
 }
