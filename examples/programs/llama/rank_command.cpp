@@ -54,16 +54,16 @@ std::vector<std::string> remarks_of(const gguf_file& file, const std::vector<kle
 // Takes out the tensors that a type cannot be made of, and says which: a type that needs importance, and a tensor without.
 std::vector<std::string> leave_out_without_data(std::vector<klens::layer>& layers, const importance_matrix& importance,
                                                 const std::vector<klens::scheme>& types) {
-  std::vector<std::string> left_out;
   const auto needs =
       std::ranges::find_if(types, [](const klens::scheme& each) { return ggml_format{each.name()}.needs_importance(); });
-  const auto goes = [&](const klens::layer& each) {
+  if (needs == types.end()) return {};
+  std::vector<std::string> left_out;
+  std::erase_if(layers, [&](const klens::layer& each) {
     if (!importance.of(each.name).empty()) return false;
-    const std::string without = each.name + ": " + importance.path().filename().string() + " has no data for it";
-    if (needs != types.end()) left_out.push_back(without + ", which " + needs->name() + " needs");
-    return needs != types.end();
-  };
-  std::erase_if(layers, goes);
+    left_out.push_back(each.name + ": " + importance.path().filename().string() + " has no data for it, which " +
+                       needs->name() + " needs");
+    return true;
+  });
   if (layers.empty()) throw klens::argument_error{"--imatrix: has no data for any tensor, and " + needs->name() + " needs it"};
   return left_out;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <fstream>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
@@ -12,10 +11,14 @@
 #include <utility>
 #include <vector>
 
+#include "comma_list.hpp"
 #include "ggml_format.hpp"
+#include "terminal.hpp"
 
 namespace llama_adapter {
 namespace {
+
+using programs::text;
 
 constexpr const char *heading = "QTYPE", *joint_column = "group0";
 
@@ -25,13 +28,7 @@ constexpr const char *heading = "QTYPE", *joint_column = "group0";
 
 std::vector<std::string> cells_of(std::string line) {
   if (line.ends_with('\r')) line.pop_back();
-  std::vector<std::string> cells;
-  for (std::size_t at = 0; at <= line.size();) {
-    const std::size_t comma = std::min(line.find(',', at), line.size());
-    cells.push_back(line.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return cells;
+  return programs::parts_at_commas(line);
 }
 
 // "0.12", "+3.1%"; nothing for an empty cell and for what is no number of at least 0.
@@ -51,12 +48,6 @@ std::optional<ggml_format> format_named(const std::string& name) {
   } catch (const klens::argument_error&) {
     return std::nullopt;
   }
-}
-
-std::string text(const char* format, auto... values) {
-  char line[512];
-  std::snprintf(line, sizeof line, format, values...);
-  return line;
 }
 
 // What makes a row's numbers doubtful.

@@ -27,8 +27,8 @@ class uncut_error : public klens::error {
 };
 
 /// A model in stages: embedding, block 0's mixer, the rest of block 0, ... (or block 0, where its mixer adds nothing to the stream
-/// by itself). Every stage is a piece of llama.cpp's own graph, cut at the residual stream (`l_out-<block>`), and has proved that alone it does what it does in the whole. In float32, of weights that stay as
-/// they are stored.
+/// by itself). Every stage is a piece of llama.cpp's own graph, cut at the residual stream (`l_out-<block>`), and has proved that
+/// alone it does what it does in the whole. In float32, of weights that stay as they are stored.
 class staged_model {
  public:
   /// Of a model with arithmetic::stored, which must not run meanwhile. `sample` are the tokens of the proof, and as many as a

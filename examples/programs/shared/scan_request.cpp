@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "comma_list.hpp"
 #include "fingerprint.hpp"
 #include "rank_page.hpp"
 #include "rank_report.hpp"
@@ -27,19 +28,9 @@
 namespace programs {
 namespace {
 
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at <= list.size();) {
-    const std::size_t comma = std::min(list.find(',', at), list.size());
-    parts.push_back(list.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return parts;
-}
-
 std::vector<klens::any_metric> chosen_metrics(const rank_arguments& arguments) {
   std::vector<klens::any_metric> metrics;
-  for (const std::string& name : split(arguments.metrics)) metrics.push_back(klens::any_metric::parse(name));
+  for (const std::string& name : parts_at_commas(arguments.metrics)) metrics.push_back(klens::any_metric::parse(name));
   if (std::ranges::none_of(metrics, [&](const auto& each) { return each.name == arguments.sort; }))
     throw klens::argument_error{"--sort " + arguments.sort + ": not among --metrics " + arguments.metrics};
   return metrics;
