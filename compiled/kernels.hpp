@@ -5,6 +5,8 @@
 #include <klens/quant/float16.hpp>
 #include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
+#include <klens/quant/gguf_affine.hpp>
+#include <klens/quant/gguf_k.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
 #include <klens/quant/nf4.hpp>
@@ -43,6 +45,22 @@ auto with_rows(const compiled::row_format& format, const Use& use) noexcept {
       return use(bf16{});
     case compiled::row_format::stored::q4_0:
       return use(q4_0{});
+    case compiled::row_format::stored::q5_0:
+      return use(q5_0{});
+    case compiled::row_format::stored::q4_1:
+      return use(q4_1{});
+    case compiled::row_format::stored::q5_1:
+      return use(q5_1{});
+    case compiled::row_format::stored::q2_k:
+      return use(q2_k{});
+    case compiled::row_format::stored::q3_k:
+      return use(q3_k{});
+    case compiled::row_format::stored::q4_k:
+      return use(q4_k{});
+    case compiled::row_format::stored::q5_k:
+      return use(q5_k{});
+    case compiled::row_format::stored::q6_k:
+      return use(q6_k{});
     case compiled::row_format::stored::q8_0:
       return use(q8_0{});
     case compiled::row_format::stored::fp8_e4m3:

@@ -23,6 +23,8 @@
 #include <klens/quant/float16.hpp>
 #include <klens/quant/float8.hpp>
 #include <klens/quant/gguf.hpp>
+#include <klens/quant/gguf_affine.hpp>
+#include <klens/quant/gguf_k.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
 #include <klens/quant/nf4.hpp>

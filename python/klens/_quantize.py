@@ -1,6 +1,6 @@
 """What storage does to a weight matrix [out, in]. A scheme is int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], fp16, bf16,
-f32, q4_0, q8_0, fp8-<e4m3|e5m2>-channel, mxfp4, nvfp4 or nf4-<channel|g<columns>>; an unknown one is a ValueError, weights that a
-scheme cannot hold a FloatingPointError that names the row."""
+f32, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, fp8-<e4m3|e5m2>-channel, mxfp4, nvfp4 or nf4-<channel|g<columns>>; an unknown one is
+a ValueError, weights that a scheme cannot hold a FloatingPointError that names the row."""
 
 from __future__ import annotations
 

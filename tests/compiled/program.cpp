@@ -69,7 +69,9 @@ int main() {
   for (const std::size_t n : {1, 5, 63, 1024, 5003})
     for (const float by : {1e-4f, 0.5f, 30.0f})
       for (const bool masked : {false, true}) print_rows(n, 8, by, masked);
-  for (const char* const name : {"int4-g64", "int8-channel", "int3-asym-g48-f32", "int4-signed-g32", "fp16", "bf16", "f32",
-                                 "q4_0", "q8_0", "fp8-e4m3-channel", "fp8-e5m2-channel", "mxfp4", "nvfp4", "nf4-g48"})
+  for (const char* const name :
+       {"int4-g64", "int8-channel", "int3-asym-g48-f32", "int4-signed-g32", "fp16", "bf16", "f32", "q4_0", "q8_0", "q4_1",
+        "q5_0", "q5_1", "fp8-e4m3-channel", "fp8-e5m2-channel", "mxfp4", "nvfp4", "nf4-g48"})
     for (const std::size_t n : {32, 4128}) print_weights(name, n);
+  for (const char* const name : {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k"}) print_weights(name, 4352);
 }

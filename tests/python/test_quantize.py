@@ -20,7 +20,7 @@ def test_int4_by_its_formula():
 
 @pytest.mark.parametrize(
     "scheme",
-    ["int4-g32", "int3-channel", "int8-asym-g32", "fp16", "bf16", "f32", "q4_0", "q8_0", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g32"],
+    ["int4-g32", "int3-channel", "int8-asym-g32", "fp16", "bf16", "f32", "q4_0", "q8_0", "q5_1", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g32"],
 )
 def test_what_is_unpacked_is_what_quantize_gives(scheme):
     packed = klens.pack(W, scheme)

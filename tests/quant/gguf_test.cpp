@@ -55,7 +55,7 @@ TEST_CASE("q8_0: by hand") {
   CHECK(packed[2 + 2] == std::byte{0xfd});
 }
 
-TEST_CASE("q4_0 and q8_0: equal to the definition, bit for bit; what is packed comes back as the round trip") {
+TEST_CASE("q4_0, q5_0 and q8_0: equal to the definition, bit for bit; what is packed comes back as the round trip") {
   for (const std::size_t length : {0, 32, 64, 96, 128, 320, 1024, 4096}) {
     std::size_t wrong = 0;
     for (std::uint64_t seed = 1; seed <= 10; ++seed)
@@ -73,6 +73,7 @@ TEST_CASE("q4_0 and q8_0: equal to the definition, bit for bit; what is packed c
           wrong += same_bits(in_place, expected) ? 0 : 1;
         };
         check(klens::q4_0{}, 4);
+        check(klens::q5_0{}, 5);
         check(klens::q8_0{}, 8);
       }
     CHECK_MESSAGE(wrong == 0, "length " << length);

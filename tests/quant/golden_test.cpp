@@ -1,5 +1,6 @@
 // Every value of golden-quantizers.safetensors (NumPy, NNCF 3.4.0, gguf 0.19.0, PyTorch) and of golden-float-schemes.safetensors,
-// which tests/data/make_golden_float_schemes.py makes (PyTorch 2.15.0), bit for bit.
+// which tests/data/make_golden_float_schemes.py makes (PyTorch 2.15.0), and of golden-gguf.safetensors, which
+// tests/data/make_golden_gguf.py makes (ggml of llama-cpp-python 0.3.36, gguf 0.19.0), bit for bit.
 #include <klens/quant/scheme.hpp>
 
 #include <doctest/doctest.h>
@@ -16,7 +17,7 @@ namespace {
 // carry out.
 std::string scheme_of(const std::string& golden) {
   if (golden == "fp16" || golden == "bf16") return golden;
-  if (golden == "ggml_q4_0" || golden == "ggml_q8_0") return golden.substr(5);
+  if (golden.starts_with("ggml_")) return golden.ends_with("_bytes") ? "" : golden.substr(5);
   const bool nncf = golden.starts_with("nncf_");
   if (!nncf && !golden.starts_with("absmax_")) return {};
   const std::string rest = golden.substr(golden.find('_') + 1);  // int4_sym_g32, int4_g32
@@ -102,4 +103,37 @@ TEST_CASE("scaled floats and nf4: the bytes and the values of independent defini
   }
   CHECK(rows == 6 * 144);
   CHECK(rows_of_values == 6 * 48);
+}
+
+TEST_CASE("GGUF types: the bytes of ggml and the values of gguf") {
+  const klens::safetensors golden{KLENS_TEST_DATA "/golden-gguf.safetensors"};
+  const klens::safetensors source{KLENS_TEST_DATA "/golden-quantizers.safetensors"};
+  std::size_t rows = 0, rows_of_values = 0;
+  for (const klens::stored_tensor& tensor : golden.tensors()) {
+    if (tensor.name.ends_with("_kept")) continue;
+    const std::size_t dot = tensor.name.find('.');
+    const std::vector<float> weights = source.values<float>(tensor.name.substr(0, dot) + ".weight");
+    const std::vector<std::uint8_t> bytes = golden.values<std::uint8_t>(tensor.name);
+    std::vector<float> values;
+    if (golden.contains(tensor.name + "_kept")) values = golden.values<float>(tensor.name + "_kept");
+    const klens::scheme scheme{tensor.name.substr(dot + 1)};
+    const klens::packer packer{scheme};
+    std::vector<std::byte> packed(packer.bytes(256));
+    std::vector<float> kept(256), unpacked(256);
+    REQUIRE(bytes.size() == weights.size() / 256 * packed.size());
+    for (std::size_t r = 0; r < weights.size() / 256; ++r, ++rows) {
+      INFO(tensor.name << ", row " << r);
+      const std::span row = std::span(weights).subspan(r * 256, 256);
+      packer.pack(row, packed);
+      CHECK(std::memcmp(packed.data(), bytes.data() + r * packed.size(), packed.size()) == 0);
+      scheme.round_trip(row, kept);
+      packer.unpack(packed, unpacked);
+      CHECK(std::memcmp(unpacked.data(), kept.data(), 256 * sizeof(float)) == 0);
+      if (values.empty()) continue;
+      ++rows_of_values;
+      CHECK(std::memcmp(kept.data(), values.data() + r * 256, 256 * sizeof(float)) == 0);
+    }
+  }
+  CHECK(rows == 6 * 124);
+  CHECK(rows_of_values == 6 * 12);
 }

@@ -76,7 +76,7 @@ void expect_own(const Quantizer& quantizer, const row& weights) {
 const std::vector<row>& all_rows() {
   static const std::vector<row> all = [] {
     std::vector<row> rows;
-    for (const std::size_t length : {1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 96, 127, 160, 2080})
+    for (const std::size_t length : {1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 96, 127, 160, 768, 2080})
       for (row& each : rows_of_all_kinds(length, length + 2)) rows.push_back(std::move(each));
     const klens::safetensors golden{KLENS_TEST_DATA "/golden-quantizers.safetensors"};
     for (const std::string kind : {"plain", "outlier", "skew", "edge", "tail"}) {
@@ -115,9 +115,19 @@ void expect_definitions() {
       expect_own<Arch>(klens::fp8_e5m2{}, weights);
       expect_own<Arch>(klens::mxfp4{}, weights);
       expect_own<Arch>(klens::nvfp4{}, weights);
+      if (length % 256 == 0) {
+        expect_own<Arch>(klens::q2_k{}, weights);
+        expect_own<Arch>(klens::q3_k{}, weights);
+        expect_own<Arch>(klens::q4_k{}, weights);
+        expect_own<Arch>(klens::q5_k{}, weights);
+        expect_own<Arch>(klens::q6_k{}, weights);
+      }
       for (const std::size_t group_size : {0, 9, 64}) expect_own<Arch>(klens::nf4{group_size}, weights);
       if (length % 32 != 0) continue;
       expect<Arch>(klens::q4_0{}, weights, reference::gguf(weights, 4).kept);
+      expect<Arch>(klens::q5_0{}, weights, reference::gguf(weights, 5).kept);
+      expect_own<Arch>(klens::q4_1{}, weights);
+      expect_own<Arch>(klens::q5_1{}, weights);
       expect<Arch>(klens::q8_0{}, weights, reference::gguf(weights, 8).kept);
     }
   }

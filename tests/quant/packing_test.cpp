@@ -52,8 +52,9 @@ struct tenths {
 TEST_CASE("packer: what a scheme stores comes back as its round trip") {
   row weights(64), kept(64), unpacked(64);
   for (std::size_t i = 0; i < 64; ++i) weights[i] = std::cos(static_cast<float>(i));
-  for (const klens::scheme& scheme : klens::parse_schemes("int4-g32,int6-asym-channel,int8-signed-g64-f32,f32,fp16,bf16,q4_0,"
-                                                          "q8_0,fp8-e4m3-channel,fp8-e5m2-channel,mxfp4,nvfp4,nf4-g24")) {
+  for (const klens::scheme& scheme :
+       klens::parse_schemes("int4-g32,int6-asym-channel,int8-signed-g64-f32,f32,fp16,bf16,q4_0,"
+                            "q8_0,q4_1,q5_0,q5_1,fp8-e4m3-channel,fp8-e5m2-channel,mxfp4,nvfp4,nf4-g24")) {
     const klens::packer packer{scheme};
     CHECK(packer.name() == scheme.name());
     REQUIRE(packer.bytes(64) == scheme.bytes(64));

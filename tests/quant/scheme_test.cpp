@@ -43,9 +43,33 @@ std::string message_for(const std::string& name) {
 }  // namespace
 
 TEST_CASE("scheme: names are canonical and give the same scheme again") {
-  for (const std::string name : {"int4-g64", "int8-channel", "int4-signed-g32", "int4-asym-g128", "int4-channel-f32",
-                                 "int3-channel", "int2-asym-channel-f32", "int7-signed-g100", "f32", "fp16", "bf16", "q4_0",
-                                 "q8_0", "fp8-e4m3-channel", "fp8-e5m2-channel", "mxfp4", "nvfp4", "nf4-g64", "nf4-channel"}) {
+  for (const std::string name : {"int4-g64",
+                                 "int8-channel",
+                                 "int4-signed-g32",
+                                 "int4-asym-g128",
+                                 "int4-channel-f32",
+                                 "int3-channel",
+                                 "int2-asym-channel-f32",
+                                 "int7-signed-g100",
+                                 "f32",
+                                 "fp16",
+                                 "bf16",
+                                 "q4_0",
+                                 "q8_0",
+                                 "q4_1",
+                                 "q5_0",
+                                 "q5_1",
+                                 "q2_k",
+                                 "q3_k",
+                                 "q4_k",
+                                 "q5_k",
+                                 "q6_k",
+                                 "fp8-e4m3-channel",
+                                 "fp8-e5m2-channel",
+                                 "mxfp4",
+                                 "nvfp4",
+                                 "nf4-g64",
+                                 "nf4-channel"}) {
     CHECK(klens::scheme{name}.name() == name);
     CHECK(klens::scheme{name} == klens::scheme{klens::scheme{name}.name()});
   }
@@ -65,7 +89,7 @@ TEST_CASE("scheme: names that end in -s32, of older versions, mean today's -f32"
     CHECK(klens::canonical_scheme_name(name + "-s32") == name + "-f32");
     CHECK(klens::canonical_scheme_name(name) == name);
   }
-  for (const std::string name : {"q4_k", "fp16", "mine-s32", ""}) CHECK(klens::canonical_scheme_name(name) == name);
+  for (const std::string name : {"q4_k", "q4_k_m", "fp16", "mine-s32", ""}) CHECK(klens::canonical_scheme_name(name) == name);
 }
 
 TEST_CASE("scheme: it tells its parts") {
@@ -87,7 +111,10 @@ TEST_CASE("scheme: it tells its parts") {
   CHECK(klens::parts_of("nvfp4")->group_size == 16);
   CHECK(klens::parts_of("nf4-g48") ==
         klens::scheme_parts{.family = scheme_family::table, .bits = 4, .group_size = 48, .scale = klens::scale_kind::f32});
-  CHECK_FALSE(klens::parts_of("q4_k"));
+  CHECK(klens::parts_of("q4_k") ==
+        klens::scheme_parts{.family = scheme_family::gguf_block, .bits = 4, .group_size = 32, .grid = klens::grid::asym});
+  CHECK(klens::parts_of("q6_k")->group_size == 16);
+  CHECK_FALSE(klens::parts_of("q4_k_m"));
   CHECK(klens::scheme{tenths{}}.parts() == klens::scheme_parts{});
   CHECK(klens::scheme{described{}}.parts().bits == 1);
 }
@@ -115,6 +142,9 @@ TEST_CASE("scheme: a name means the policy of that name") {
   expect_same("bf16", klens::bf16{});
   expect_same("q4_0", klens::q4_0{});
   expect_same("q8_0", klens::q8_0{});
+  expect_same("q4_1", klens::q4_1{});
+  expect_same("q5_0", klens::q5_0{});
+  expect_same("q5_1", klens::q5_1{});
   expect_same("fp8-e4m3-channel", klens::fp8_e4m3{});
   expect_same("fp8-e5m2-channel", klens::fp8_e5m2{});
   expect_same("mxfp4", klens::mxfp4{});
@@ -126,8 +156,8 @@ TEST_CASE("scheme: a name means the policy of that name") {
 TEST_CASE("scheme: an unknown name is answered with the grammar") {
   CHECK(message_for("int4g64") ==
         "unknown scheme 'int4g64'; a scheme is int<2 to 8>[-signed|-asym]-<channel|g<columns>>[-f32] (int4-g64, int8-channel, "
-        "int4-asym-g128), f32, fp16, bf16, q4_0, q8_0, fp8-e4m3-channel, fp8-e5m2-channel, mxfp4, nvfp4, "
-        "nf4-<channel|g<columns>>");
+        "int4-asym-g128), f32, fp16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, fp8-e4m3-channel, "
+        "fp8-e5m2-channel, mxfp4, nvfp4, nf4-<channel|g<columns>>");
   for (const std::string name : {"",
                                  "int",
                                  "int1-channel",
@@ -148,7 +178,7 @@ TEST_CASE("scheme: an unknown name is answered with the grammar") {
                                  "none",
                                  "int4-g99999999999999999999999",
                                  "int4-asym-signed-g4",
-                                 "q4_1",
+                                 "q4_2",
                                  "fp8-e4m3",
                                  "mxfp4-g32",
                                  "nf4",
@@ -163,7 +193,7 @@ TEST_CASE("scheme: messages are one short line, whatever was asked for") {
                                   std::string("fp16\0", 5), std::string(5000, '\n')}) {
     const std::string message = message_for(name);
     CHECK(message.starts_with("unknown scheme '"));
-    CHECK(message.size() < 350);
+    CHECK(message.size() < 400);
     CHECK(std::none_of(message.begin(), message.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }));
   }
   CHECK(message_for(lines).starts_with("unknown scheme 'int4?-g64?fp16'; a scheme is int"));

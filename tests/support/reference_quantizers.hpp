@@ -83,19 +83,22 @@ inline stored_row integer(const std::vector<float>& row, int bits, grid where, s
   return stored;
 }
 
-/// klens::q4_0 and klens::q8_0, for rows of whole blocks.
+/// klens::q4_0, q5_0 and q8_0, for rows of whole blocks.
 inline stored_row gguf(const std::vector<float>& row, int bits) {
   stored_row stored;
   for (std::size_t first = 0; first < row.size(); first += 32) {
     float largest = 0;
     for (std::size_t i = first; i < first + 32; ++i)
       if (std::abs(row[i]) > std::abs(largest)) largest = row[i];
-    const float scale = bits == 4 ? largest / -8 : std::abs(largest) / 127, kept_scale = nearest_fp16(scale);
+    const int half = 1 << (bits - 1);
+    const float scale = bits != 8 ? largest / static_cast<float>(-half) : std::abs(largest) / 127,
+                kept_scale = nearest_fp16(scale);
     const float inverse = scale == 0 || std::isinf(1 / scale) ? 0 : 1 / scale;
     for (std::size_t i = first; i < first + 32; ++i) {
       const volatile float steps = row[i] * inverse;  // rounded to float before anything is added
-      const volatile float shifted = steps + 8.5f;
-      const int code = bits == 4 ? std::min(15, static_cast<int>(shifted)) - 8 : static_cast<int>(std::round(steps));
+      const volatile float shifted = steps + (static_cast<float>(half) + 0.5f);
+      const int code =
+          bits != 8 ? std::min(2 * half - 1, static_cast<int>(shifted)) - half : static_cast<int>(std::round(steps));
       stored.codes.push_back(code);
       stored.kept.push_back(static_cast<float>(code) * kept_scale);
     }

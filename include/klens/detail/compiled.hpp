@@ -19,7 +19,26 @@ struct damage {
 
 /// How a built-in quantizer stores a row. The members after `kind` count for integers, the last for nf4, too.
 struct row_format {
-  enum class stored { integers, fp16, bf16, q4_0, q8_0, fp8_e4m3, fp8_e5m2, mxfp4, nvfp4, nf4 } kind;
+  enum class stored {
+    integers,
+    fp16,
+    bf16,
+    q4_0,
+    q5_0,
+    q8_0,
+    q4_1,
+    q5_1,
+    q2_k,
+    q3_k,
+    q4_k,
+    q5_k,
+    q6_k,
+    fp8_e4m3,
+    fp8_e5m2,
+    mxfp4,
+    nvfp4,
+    nf4
+  } kind;
   int bits, grid, scale;
   std::size_t group_size;
 };

@@ -39,8 +39,8 @@ struct packer_of final : any_packer {
 
 /// Any quantizer, klens' own or a user's, as a value. Made from a policy (klens::int4{.group_size = 64}, your_quantizer{}) or
 /// from its name:
-///   int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], f32, fp16, bf16, q4_0, q8_0, fp8-<e4m3|e5m2>-channel,
-///   mxfp4, nvfp4, nf4-<channel|g<columns>>
+///   int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], f32, fp16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k,
+///   fp8-<e4m3|e5m2>-channel, mxfp4, nvfp4, nf4-<channel|g<columns>>
 /// where -f32 stores the scales in float32 instead of fp16. Two schemes are equal when their names are. Copies share the policy,
 /// which stays as it was made. For the stored form see packing.hpp.
 class scheme {

@@ -19,8 +19,12 @@ template <class Rows>
     format.kind = Rows::is_fp16 ? stored::fp16 : stored::bf16;
   else if constexpr (requires { Rows::fraction_bits; })
     format.kind = Rows::fraction_bits == 3 ? stored::fp8_e4m3 : stored::fp8_e5m2;
+  else if constexpr (requires { Rows::super_block; })
+    format.kind = static_cast<stored>(static_cast<int>(stored::q2_k) + parts.bits - 2);
+  else if constexpr (requires { Rows::has_minimum; })
+    format.kind = parts.bits == 4 ? stored::q4_1 : stored::q5_1;
   else if (parts.family == scheme_family::gguf_block)
-    format.kind = parts.bits == 4 ? stored::q4_0 : stored::q8_0;
+    format.kind = parts.bits == 4 ? stored::q4_0 : parts.bits == 5 ? stored::q5_0 : stored::q8_0;
   else if (parts.family == scheme_family::scaled_float)
     format.kind = parts.group_size == 32 ? stored::mxfp4 : stored::nvfp4;
   else if (parts.family == scheme_family::table)

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <klens/detail/simd.hpp>
 #include <klens/quant/detail/code_streams.hpp>
 #include <klens/quant/detail/group_rows.hpp>
@@ -16,27 +17,52 @@
 
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
+/// 32 codes of 4 or 5 bits as GGUF's blocks hold them: the fifth bits as a number of 4 bytes, then byte i with the lower halves
+/// of codes i and i + 16.
+template <int Bits>
+inline void store_block_codes(const std::uint8_t* codes, std::byte* to) noexcept {
+  if constexpr (Bits == 5) {
+    std::uint32_t fifth = 0;
+    for (unsigned i = 0; i < 32; ++i) fifth |= static_cast<std::uint32_t>(codes[i] >> 4) << i;
+    for (unsigned i = 0; i < 4; ++i) *to++ = static_cast<std::byte>(fifth >> 8 * i);
+  }
+  for (std::size_t i = 0; i < 16; ++i) to[i] = static_cast<std::byte>((codes[i] & 15) | codes[i + 16] << 4);
+}
+template <int Bits>
+inline void load_block_codes(const std::byte* from, std::uint8_t* codes) noexcept {
+  std::uint32_t fifth = 0;
+  if constexpr (Bits == 5)
+    for (unsigned i = 0; i < 4; ++i) fifth |= std::to_integer<std::uint32_t>(*from++) << 8 * i;
+  for (std::size_t i = 0; i < 16; ++i) {
+    const auto stored = std::to_integer<std::uint8_t>(from[i]);
+    codes[i] = static_cast<std::uint8_t>((stored & 15) | (fifth >> i & 1) << 4);
+    codes[i + 16] = static_cast<std::uint8_t>(stored >> 4 | (fifth >> (i + 16) & 1) << 4);
+  }
+}
+
 /// The arithmetic of a gguf_block, as group_rows.hpp asks for it. Codes go through the loops as floats around 0.
 template <class Arch, int Bits>
 struct gguf_codec {
   using floats = batch<float, Arch>;
   using integers = batch<std::int32_t, Arch>;
-  static constexpr int zero = Bits == 4 ? 8 : 0;  // the stored code that means 0
+  static constexpr bool first_decides = Bits != 8;                  // the sign of the scale is that of a weight
+  static constexpr int zero = first_decides ? 1 << (Bits - 1) : 0;  // the stored code that means 0
 
   gguf_block<Bits> rows;
 
-  [[nodiscard]] static constexpr bool has_sign() noexcept { return Bits == 4; }
+  [[nodiscard]] static constexpr bool has_sign() noexcept { return first_decides; }
 
   [[gnu::noinline]] void prepare(group_tile& tile, std::size_t groups, std::span<const float> weights) const noexcept {
-    if constexpr (Bits == 4)  // of two weights of largest magnitude the first decides
+    if constexpr (first_decides)  // of two weights of largest magnitude the first decides
       for (std::size_t first = 0, g = 0; first < weights.size(); first += rows.block, ++g)
         if (tile.above[g] == tile.below[g] && tile.above[g] != 0) [[unlikely]]
           (first_largest_is_negative(weights.subspan(first, rows.block)) ? tile.above[g] : tile.below[g]) -= 1;
     for (std::size_t g = 0; g < groups; g += floats::size) {
       const integers above = integers::load_aligned(tile.above + g), below = integers::load_aligned(tile.below + g);
       floats scale = quotient(from_bits(above), floats(127.0f));
-      if constexpr (Bits == 4)  // the bits are compared, so that a NaN is the larger one
-        scale = floats(0.125f) * from_bits(choose(below > above, below, above ^ integers(~magnitude_bits)));
+      if constexpr (first_decides)  // the bits are compared, so that a NaN is the larger one
+        scale = floats(1.0f / static_cast<float>(zero)) *
+                from_bits(choose(below > above, below, above ^ integers(~magnitude_bits)));
       scale.store_aligned(tile.divisor + g);
       const floats inverse = quotient(floats(1.0f), scale);
       const auto finite = xsimd::abs(inverse) <= floats(std::numeric_limits<float>::max());
@@ -59,13 +85,14 @@ struct gguf_codec {
     return (xsimd::to_int(steps) + integers(zero)) & integers(255);
   }
   [[nodiscard]] static floats from_stored(const integers& stored, const group_levels& /*of*/) noexcept {
-    const integers sign(Bits == 4 ? 0 : 128), offset(Bits == 4 ? zero : 128);
+    const integers sign(first_decides ? 0 : 128), offset(first_decides ? zero : 128);
     return xsimd::to_float((stored ^ sign) - offset);
   }
 
  private:
   [[nodiscard]] static floats nearest(const floats& steps) noexcept {
-    if constexpr (Bits == 4) return xsimd::to_float(xsimd::to_int(xsimd::min(steps + floats(8.5f), floats(15)))) - floats(zero);
+    if constexpr (first_decides)
+      return xsimd::to_float(xsimd::to_int(xsimd::min(steps + floats(zero + 0.5f), floats(2 * zero - 1)))) - floats(zero);
     const floats whole = xsimd::to_float(xsimd::to_int(steps)), rest = steps - whole;
     const floats down = xsimd::select(rest <= floats(-0.5f), whole - floats(1), whole);
     return xsimd::to_float(xsimd::to_int(xsimd::select(rest >= floats(0.5f), whole + floats(1), down)));
@@ -80,7 +107,7 @@ template <class Arch, int Bits>
 struct row_loops<Arch, gguf_block<Bits>> {
   using rows_type = gguf_block<Bits>;
   using codec_type = gguf_codec<Arch, Bits>;
-  static constexpr std::size_t block = rows_type::block, code_bytes = rows_type::block_bytes - 2;
+  static constexpr std::size_t block = rows_type::block;
 
   [[nodiscard]] static unstorable round_trip(const rows_type&, std::span<const float> weights, std::span<float> kept,
                                              weight_error& error) noexcept {
@@ -89,26 +116,27 @@ struct row_loops<Arch, gguf_block<Bits>> {
 
   [[nodiscard, gnu::flatten]] static unstorable pack(const rows_type&, std::span<const float> weights,
                                                      std::byte* packed) noexcept {
-    return for_coded_groups<Arch>(
-        codec_type{}, constant<block>{}, weights, [&](std::size_t first, auto group, const group_levels& of, bool) {
-          codes into;
-          write_codes<Arch>(codec_type{}, of, group, into);
-          std::byte* const to = packed + first / block * rows_type::block_bytes;
-          store_scale(of.scale, scale_kind::f16, to);
-          for (std::size_t i = 0; i < code_bytes; ++i)
-            to[2 + i] = static_cast<std::byte>(Bits == 4 ? into.values[i] | into.values[i + block / 2] << 4 : into.values[i]);
-        });
+    return for_coded_groups<Arch>(codec_type{}, constant<block>{}, weights,
+                                  [&](std::size_t first, auto group, const group_levels& of, bool) {
+                                    codes into;
+                                    write_codes<Arch>(codec_type{}, of, group, into);
+                                    std::byte* const to = packed + first / block * rows_type::block_bytes;
+                                    store_scale(of.scale, scale_kind::f16, to);
+                                    if constexpr (Bits == 8)
+                                      std::memcpy(to + 2, into.values, block);
+                                    else
+                                      store_block_codes<Bits>(into.values, to + 2);
+                                  });
   }
 
   [[gnu::flatten]] static void unpack(const rows_type&, const std::byte* packed, std::span<float> kept) noexcept {
     for (std::size_t first = 0; first < kept.size(); first += block) {
       const std::byte* const from = packed + first / block * rows_type::block_bytes;
       codes of;
-      for (std::size_t i = 0; i < code_bytes; ++i) {
-        const auto stored = std::to_integer<std::uint8_t>(from[2 + i]);
-        of.values[i] = Bits == 4 ? stored & 15 : stored;
-        if constexpr (Bits == 4) of.values[i + block / 2] = stored >> 4;
-      }
+      if constexpr (Bits == 8)
+        std::memcpy(of.values, from + 2, block);
+      else
+        load_block_codes<Bits>(from + 2, of.values);
       read_codes<Arch>(codec_type{}, {.scale = load_scale(scale_kind::f16, from)}, of, kept.subspan(first).first<block>());
     }
   }

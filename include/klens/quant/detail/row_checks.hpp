@@ -39,6 +39,12 @@ void expect_length(const Scheme& scheme, const char* what, std::size_t is, std::
   refuse<numeric_error>({scheme, ": the weight in column ", column, " is ", std::to_string(weight), "; ", why});
 }
 
+/// Throws argument_error unless a row is made of whole blocks.
+inline void expect_blocks(const char* scheme, std::size_t columns, std::size_t block, const char* what_to_do) {
+  if (columns % block != 0) [[unlikely]]
+    refuse<argument_error>({scheme, ": a row of ", columns, " columns is no multiple of ", block, "; ", what_to_do});
+}
+
 /// Throws for what the loops found. `Rows` say what is too large and what to do about it.
 template <class Rows>
 [[noreturn, gnu::noinline, gnu::cold]] void refuse_row(const Rows& rows, std::span<const float> weights,
