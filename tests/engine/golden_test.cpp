@@ -43,6 +43,18 @@ void check_golden(const std::filesystem::path& folder) {
   CHECK(difference(model.logits(at), golden.values<float>("logits")) < 2e-5);
 }
 
+/// Those of every text model whose rotary frequencies do not depend on the whole length, as dynamic and long rope's do.
+std::vector<std::filesystem::path> golden_folders() {
+  std::vector<std::filesystem::path> folders;
+  for (const auto& parent : {support::golden, support::golden / "variants"})
+    for (const auto& each : std::filesystem::directory_iterator{parent})
+      if (std::filesystem::exists(each.path() / "config.json") && each.path().filename() != "mambavision" &&
+          each.path().filename() != "llama_dynamic" && each.path().filename() != "llama_longrope_long" &&
+          each.path().filename() != "llama_longrope_shrunk")
+        folders.push_back(each.path());
+  return folders;
+}
+
 }  // namespace
 
 TEST_CASE("every model type gives the logits of its authors' definition") {
@@ -63,4 +75,36 @@ TEST_CASE("and so do the variants of each type: biases, groups, tied heads, norm
 TEST_CASE("and the trained models") {
   for (const char* const name : {"wikitext-hybrid-4m", "wikitext-parallel-2m"})
     check_golden(std::filesystem::path(KLENS_EXAMPLE_DATA) / name);
+}
+
+// A first call with a few tokens, then one token at a time, each part knowing what came before.
+TEST_CASE("a sequence that goes on token by token has the logits of the whole one") {
+  for (const auto& each : golden_folders()) {
+    INFO("model ", each.string());
+    const programs::model model = programs::model::load(each);
+    const klens::safetensors golden{each / "golden.safetensors"};
+    const std::vector<std::int64_t> wide = golden.integers("input_ids");
+    const std::vector<std::int32_t> ids(wide.begin(), wide.end());
+    const std::size_t sequences = golden.at("input_ids").shape[0], length = golden.at("input_ids").shape[1], first = 3;
+    std::vector<std::int32_t> begin;
+    for (std::size_t s = 0; s < sequences; ++s)
+      begin.insert(begin.end(), ids.begin() + static_cast<std::ptrdiff_t>(s * length),
+                   ids.begin() + static_cast<std::ptrdiff_t>(s * length + first));
+    programs::state at = model.begin(begin, sequences, first);
+    at.before.resize(sequences);
+    klens::matrix<float> found(static_cast<Eigen::Index>(ids.size()), static_cast<Eigen::Index>(model.vocabulary()));
+    for (std::size_t position = 0; position < length;) {
+      for (std::size_t stage = 0; stage < model.stages(); ++stage) model.advance(at, stage);
+      const klens::matrix<float> logits = model.logits(at);
+      for (std::size_t s = 0; s < sequences; ++s)
+        found.middleRows(static_cast<Eigen::Index>(s * length + position), static_cast<Eigen::Index>(at.length)) =
+            logits.middleRows(static_cast<Eigen::Index>(s * at.length), static_cast<Eigen::Index>(at.length));
+      position += at.length;
+      if (position == length) break;
+      std::vector<std::int32_t> next;
+      for (std::size_t s = 0; s < sequences; ++s) next.push_back(ids[s * length + position]);
+      at = model.go_on(std::move(at), next);
+    }
+    CHECK(difference(found, golden.values<float>("logits")) < 4e-5);  // products of one row round in another order
+  }
 }

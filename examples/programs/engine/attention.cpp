@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/elementwise.hpp"
+#include "engine/past.hpp"
 
 #include "products.hpp"
 
@@ -39,13 +40,14 @@ float weigh(std::span<float> scores, std::size_t query, std::size_t begin, float
 void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_ref<float>& k,
             const klens::const_matrix_ref<float>& v, std::size_t heads, std::size_t kv_heads, float scale,
             const attention_mask& mask, klens::matrix_ref<float> out, workspace& work) {
-  const auto length = static_cast<std::size_t>(q.rows());
+  const auto length = static_cast<std::size_t>(q.rows()), before = static_cast<std::size_t>(k.rows()) - length;
   const Eigen::Index key_width = q.cols() / static_cast<Eigen::Index>(heads),
                      value_width = out.cols() / static_cast<Eigen::Index>(heads);
   for (std::size_t head = 0; head < heads; ++head) {
     const auto own = static_cast<Eigen::Index>(head), shared = static_cast<Eigen::Index>(head / (heads / kv_heads));
     for (std::size_t first = 0; first < length; first += slice) {
-      const std::size_t count = std::min(slice, length - first), begin = first_key(first, mask), keys = first + count - begin;
+      const std::size_t count = std::min(slice, length - first), position = before + first;
+      const std::size_t begin = first_key(position, mask), keys = position + count - begin;
       const auto rows = static_cast<Eigen::Index>(count), top = static_cast<Eigen::Index>(first);
       const auto columns = static_cast<Eigen::Index>(keys), from = static_cast<Eigen::Index>(begin);
       const workspace::frame inner_frame{work};
@@ -53,7 +55,7 @@ void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_r
       multiply_transposed(q.block(top, own * key_width, rows, key_width), k.block(from, shared * key_width, columns, key_width),
                           scores);
       for (Eigen::Index r = 0; r < rows; ++r)
-        totals(0, r) = weigh(klens::row(scores, r), first + static_cast<std::size_t>(r), begin, scale, mask);
+        totals(0, r) = weigh(klens::row(scores, r), position + static_cast<std::size_t>(r), begin, scale, mask);
       auto result = out.block(top, own * value_width, rows, value_width);
       multiply(scores, v.block(from, shared * value_width, columns, value_width), result);
       for (Eigen::Index r = 0; r < rows; ++r) result.row(r) *= 1 / totals(0, r);
@@ -95,10 +97,11 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
   if (q_norm) q_norm.of_heads(q);
   if (k_norm) k_norm.of_heads(k);
   if (position) {
-    position->apply(q);
-    position->apply(k);
+    const std::size_t first = at.before ? at.before->rows(this, 0, k.cols()) : 0;
+    position->apply(q, first);
+    position->apply(k, first);
   }
-  attend(q, k, v, heads, kv_heads, score_scale, mask, mixed, work);
+  attend(q, with_past(at, this, 0, k), with_past(at, this, 1, v), heads, kv_heads, score_scale, mask, mixed, work);
   if (gated)
     kernels::map_elements(
         all_of(mixed), [](auto y, auto g) { return y * kernels::sigmoid(g); }, all_of(mixed), all_of(gate));

@@ -18,7 +18,8 @@ struct attention_mask {
 };
 
 /// out = softmax(scale * q k^T) v under a mask, head by head; several query heads may share a key-value head (grouped queries).
-/// Shapes     q [length x heads * head width], k [length x kv_heads * head width], v [length x kv_heads * value width],
+/// The last query is at the position of the last key: there may be more keys than queries, and they are earlier ones.
+/// Shapes     q [length x heads * head width], k [keys x kv_heads * head width], v [keys x kv_heads * value width],
 ///            out [length x heads * value width].
 void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_ref<float>& k,
             const klens::const_matrix_ref<float>& v, std::size_t heads, std::size_t kv_heads, float scale,

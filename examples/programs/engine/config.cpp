@@ -96,6 +96,12 @@ const nlohmann::json* config::find(std::string_view field) const {
 
 bool config::has(std::string_view field) const { return find(field) != nullptr; }
 
+std::optional<std::int64_t> config::whole_number(std::string_view field) const {
+  const nlohmann::json* const value = find(field);
+  if (value == nullptr || !value->is_number_integer()) return std::nullopt;
+  return value->get<std::int64_t>();
+}
+
 bool config::is_null(std::string_view field) const {
   const auto at = fields_.find(field);
   return at != fields_.end() && at->is_null();

@@ -25,6 +25,8 @@ class config {
 
   /// True where the field is there and not null.
   [[nodiscard]] bool has(std::string_view field) const;
+  /// A whole number that is there; none where the field is missing or anything else.
+  [[nodiscard]] std::optional<std::int64_t> whole_number(std::string_view field) const;
   /// True where the field is there and null, which some fields take for another value than a missing one.
   [[nodiscard]] bool is_null(std::string_view field) const;
   [[nodiscard]] bool is_text(std::string_view field, std::string_view text) const;

@@ -2,9 +2,10 @@
 
 #include <cmath>
 
-#include "engine/causal_conv.hpp"
+#include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
 #include "engine/gated_delta_rule.hpp"
+#include "engine/past.hpp"
 
 namespace programs {
 
@@ -38,7 +39,7 @@ void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_mat
     taps.middleCols(channel, each->values.rows()) = each->values.transpose();
     channel += each->values.rows();
   }
-  kernels::causal_conv(all.leftCols(mixed_width), taps, {}, mixed, [](auto v) { return kernels::silu(v); });
+  convolve(at, this, all.leftCols(mixed_width), taps, {}, mixed, [](auto v) { return kernels::silu(v); });
 
   panel decay = work.take(heads, length), learning = work.take(heads, length), rates = work.take(1, heads);
   kernels::map_elements(
@@ -65,11 +66,21 @@ void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_mat
   }
   auto y = mixed.rightCols(values);
   const std::size_t served = shape.value_heads / shape.key_heads;
+  klens::matrix<float>* const memories =
+      at.before ? &at.before->state(this, 0, heads * index(shape.key_width), index(shape.value_width)) : nullptr;
   for (std::size_t head = 0; head < shape.value_heads; ++head) {
     const Eigen::Index query = index(head / served * shape.key_width), key_width = index(shape.key_width);
     auto channels = y.middleCols(index(head * shape.value_width), index(shape.value_width));
-    kernels::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
-                              klens::row(decay, index(head)), klens::row(learning, index(head)), channels);
+    const auto run = [&](klens::matrix_ref<float>* memory) {
+      kernels::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
+                                klens::row(decay, index(head)), klens::row(learning, index(head)), channels, memory);
+    };
+    if (memories == nullptr) {
+      run(nullptr);
+      continue;
+    }
+    klens::matrix_ref<float> own = memories->middleRows(index(head) * key_width, key_width);
+    run(&own);
   }
   norm.of_heads(y);
   for (Eigen::Index t = 0; t < length; ++t)

@@ -1,7 +1,8 @@
 #include "mamba.hpp"
 
-#include "engine/causal_conv.hpp"
+#include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
+#include "engine/past.hpp"
 #include "engine/selective_scan.hpp"
 
 namespace programs {
@@ -11,20 +12,21 @@ void mamba::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_re
   const Eigen::Index inner = a_log->values.rows();
   panel projected = at.work.take(x.rows(), 2 * inner), mixed = at.work.take(x.rows(), inner);
   in_proj(x, projected);
-  scan(projected.leftCols(inner), projected.rightCols(inner), mixed, at.work);
+  scan(projected.leftCols(inner), projected.rightCols(inner), mixed, at);
   out_proj.add_to(hidden, mixed, scale);
 }
 
 void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate,
-                 klens::matrix_ref<float> mixed, workspace& work) const {
+                 klens::matrix_ref<float> mixed, const pass& at) const {
+  workspace& work = at.work;
   const workspace::frame frame{work};
   const Eigen::Index length = x.rows(), inner = a_log->values.rows(), states = a_log->values.cols();
   const Eigen::Index rank = dt_proj.in();
 
   panel taps = work.take(conv->values.cols(), inner);
   taps = conv->values.transpose();
-  kernels::causal_conv(x, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
-                       [](auto v) { return kernels::silu(v); });
+  convolve(at, this, x, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
+           [](auto v) { return kernels::silu(v); });
 
   panel selected = work.take(length, rank + 2 * states);
   x_proj(mixed, selected);
@@ -42,7 +44,8 @@ void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_mat
   rates = a_log->values.transpose();
   kernels::map_elements(
       all_of(rates), [](auto v) { return -kernels::log2_e * xsimd::exp(v); }, all_of(rates));
-  kernels::selective_scan(step, mixed, rates, b, c, d->vector(), mixed);
+  kernels::selective_scan(step, mixed, rates, b, c, d->vector(), mixed,
+                          at.before ? &at.before->state(this, 0, states, inner) : nullptr);
   for (Eigen::Index t = 0; t < length; ++t)
     kernels::map_elements(
         klens::row(mixed, t), [](auto y, auto z) { return y * kernels::silu(z); }, klens::row(mixed, t), klens::row(gate, t));

@@ -25,7 +25,7 @@ struct mamba final : part {
   void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   /// What stands between in_proj and out_proj: out = silu(gate) * selective scan(silu(conv(x))), all [length x inner].
   void scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate, klens::matrix_ref<float> out,
-            workspace& work) const;
+            const pass& at) const;
   [[nodiscard]] double flops(std::size_t length) const override;
 };
 

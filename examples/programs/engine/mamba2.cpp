@@ -1,7 +1,8 @@
 #include "mamba2.hpp"
 
-#include "engine/causal_conv.hpp"
+#include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
+#include "engine/past.hpp"
 #include "engine/selective_scan.hpp"
 
 namespace programs {
@@ -22,9 +23,8 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
 
   panel taps = work.take(conv->values.cols(), mixed_width), mixed = work.take(length, mixed_width);
   taps = conv->values.transpose();
-  kernels::causal_conv(projected.middleCols(inner, mixed_width), taps,
-                       conv_bias ? conv_bias->vector() : std::span<const float>{}, mixed,
-                       [](auto v) { return kernels::silu(v); });
+  convolve(at, this, projected.middleCols(inner, mixed_width), taps, conv_bias ? conv_bias->vector() : std::span<const float>{},
+           mixed, [](auto v) { return kernels::silu(v); });
 
   panel step = work.take(length, heads), decay = work.take(length, heads), rates = work.take(1, heads);
   kernels::map_elements(
@@ -48,7 +48,8 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
     kernels::state_space_scan(
         decay.middleCols(g * group_heads, group_heads), step.middleCols(g * group_heads, group_heads), channels,
         mixed.middleCols(inner + g * states, states), mixed.middleCols(inner + shared + g * states, states),
-        d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), channels);
+        d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), channels,
+        at.before ? &at.before->state(this, static_cast<int>(g), states, group_width) : nullptr);
   }
   for (Eigen::Index t = 0; t < length; ++t) {
     const std::span<float> row = klens::row(y, t);

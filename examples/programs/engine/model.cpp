@@ -54,6 +54,9 @@ model model::load(const std::filesystem::path& folder, load_options options) {
   if (described.inner) tensors.choose_text_model();
   model loaded;
   loaded.parts_ = described.build(described.fields, tensors);
+  const std::optional<std::int64_t> begin = described.fields.whole_number("bos_token_id");
+  if (begin && *begin >= 0 && static_cast<std::uint64_t>(*begin) < loaded.vocabulary())
+    loaded.begin_token_ = static_cast<std::int32_t>(*begin);
   described.fields.settle_rest();
   loaded.type_ = described.fields.text("model_type", "");
   loaded.parameters_ = tensors.finish();
@@ -176,7 +179,21 @@ state model::begin(std::span<const std::int32_t> tokens, std::size_t sequences, 
       throw klens::argument_error("token " + std::to_string(tokens[i]) + " at " + std::to_string(i) +
                                   " is outside the vocabulary of " + std::to_string(vocabulary()) +
                                   "; use the tokenizer of this model");
-  return {sequences, length, {tokens.begin(), tokens.end()}, {}, {}, {}, {}};
+  state at;
+  at.sequences = sequences;
+  at.length = length;
+  at.tokens.assign(tokens.begin(), tokens.end());
+  return at;
+}
+
+state model::go_on(state at, std::span<const std::int32_t> tokens) const {
+  if (tokens.size() != at.sequences || at.before.size() != at.sequences)
+    throw klens::shape_error("go_on: " + std::to_string(tokens.size()) + " tokens after " + std::to_string(at.sequences) +
+                             " sequences, " + std::to_string(at.before.size()) + " of which keep what is behind them");
+  state next = begin(tokens, at.sequences, 1);
+  next.before = std::move(at.before);
+  next.begun = true;
+  return next;
 }
 
 state model::begin_images(const klens::const_matrix_ref<float>& images, image_grid each) const {
@@ -187,7 +204,10 @@ state model::begin_images(const klens::const_matrix_ref<float>& images, image_gr
     throw klens::shape_error("begin_images: " + klens::detail::shape_text(images.rows(), images.cols()) +
                              " values are not one row for each image of 3 colors x " + std::to_string(each.height) + " x " +
                              std::to_string(each.width));
-  state at{static_cast<std::size_t>(images.rows()), 1, {}, {}, {}, each, {}};
+  state at;
+  at.sequences = static_cast<std::size_t>(images.rows());
+  at.length = 1;
+  at.image = each;
   at.hidden.resize(images.rows() * places, colors);
   for (Eigen::Index i = 0; i < images.rows(); ++i)
     for (Eigen::Index p = 0; p < places; ++p)
@@ -199,13 +219,14 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
   if (reads_images()) return stage == 0 ? void() : advance_images(at, stage - 1, threads);
   if (stage == 0) return embed(at);
   const auto length = static_cast<Eigen::Index>(at.length);
-  const Eigen::Index before = memory_rows(), rows = before + length;
+  const Eigen::Index before = memory_rows(at), rows = before + length;
   const residual_step& step = parts_.steps.at(stage - 1);
   klens::parallel_for(threads, at.sequences, [&](std::size_t s) {
     const workspace_pool::lease work{*pool_};
     const workspace::frame frame{*work};
     const auto sequence = static_cast<Eigen::Index>(s);
     pass with{*work};
+    if (!at.before.empty()) with.before = &at.before[s];
     for (klens::matrix<float>& each : at.kept) with.kept.emplace_back(each.middleRows(sequence * rows, rows));
     auto own = at.hidden.middleRows(sequence * length, length);
     if (before == 0) return run(step, own, with);
@@ -240,12 +261,12 @@ void model::embed(state& at) const {
     parts_.embedding->weights.read(at.tokens[static_cast<std::size_t>(r)], at.hidden.middleRows(r, 1));
   if (parts_.embedding_scale != 1) at.hidden *= parts_.embedding_scale;
   const auto sequences = static_cast<Eigen::Index>(at.sequences), length = static_cast<Eigen::Index>(at.length);
-  at.memory.resize(sequences * memory_rows(), at.hidden.cols());
-  for (Eigen::Index s = 0; s < sequences && parts_.memory; ++s)
-    at.memory.middleRows(s * memory_rows(), memory_rows()) = parts_.memory->values;
+  const Eigen::Index before = memory_rows(at);
+  at.memory.resize(sequences * before, at.hidden.cols());
+  for (Eigen::Index s = 0; s < sequences && before > 0; ++s) at.memory.middleRows(s * before, before) = parts_.memory->values;
   at.kept.clear();
   for (const std::size_t columns : parts_.kept)
-    at.kept.push_back(klens::matrix<float>::Zero(sequences * (memory_rows() + length), static_cast<Eigen::Index>(columns)));
+    at.kept.push_back(klens::matrix<float>::Zero(sequences * (before + length), static_cast<Eigen::Index>(columns)));
   if (parts_.keeps_embedding) at.kept.front() = at.hidden;
 }
 

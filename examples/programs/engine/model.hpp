@@ -6,12 +6,14 @@
 #include <klens/layer.hpp>
 #include <klens/matrix.hpp>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "architecture.hpp"
 #include "parameter.hpp"
+#include "past.hpp"
 #include "workspace.hpp"
 
 namespace programs {
@@ -46,6 +48,8 @@ struct state {
   image_grid image;  ///< of a model of images, whose rows of `hidden` its stages arrange; they are sequences of one
                      ///< position: their class logits
   std::vector<klens::matrix<float>> kept;  ///< what stages leave for later ones, memory rows first in each sequence
+  std::vector<past> before;                ///< what each sequence has behind it, so that it can go on; empty: none does
+  bool begun = false;  ///< the tokens go on where earlier ones ended: the rows before every sequence are behind them
 };
 
 struct load_options {
@@ -70,6 +74,8 @@ class model {
   /// True for a model of images: begin_images instead of begin, and a row of class logits for each image.
   [[nodiscard]] bool reads_images() const noexcept { return parts_.images != nullptr; }
   [[nodiscard]] std::size_t vocabulary() const noexcept;  ///< or classes
+  /// The token that texts begin with, as config.json has it (bos_token_id); none where it says nothing of use.
+  [[nodiscard]] std::optional<std::int32_t> begin_token() const noexcept { return begin_token_; }
   [[nodiscard]] std::size_t stages() const noexcept {
     return 1 + (reads_images() ? parts_.images->steps.size() : parts_.steps.size());
   }
@@ -83,6 +89,11 @@ class model {
   /// The state before stage 0 of `sequences` sequences of `length` tokens each.
   /// Throws klens::shape_error where the tokens are not so many, klens::argument_error for a token outside the vocabulary.
   [[nodiscard]] state begin(std::span<const std::int32_t> tokens, std::size_t sequences, std::size_t length) const;
+
+  /// The state before stage 0 of the next tokens, one a sequence, after a state that has passed all stages. `at` must have had one
+  /// `past` a sequence in `before` since stage 0. Its logits are those of the whole sequence at that position, up to rounding.
+  /// Throws klens::shape_error where there is not one token a sequence, klens::argument_error as begin does.
+  [[nodiscard]] state go_on(state at, std::span<const std::int32_t> tokens) const;
 
   /// The state before stage 0, which does nothing, of images [images x 3 * places], color by color, as a model of images wants them.
   [[nodiscard]] state begin_images(const klens::const_matrix_ref<float>& images, image_grid each) const;
@@ -107,11 +118,14 @@ class model {
   void embed(state& at) const;
   void advance_images(state& at, std::size_t step, std::size_t threads) const;
   [[nodiscard]] std::size_t width() const noexcept;
-  [[nodiscard]] Eigen::Index memory_rows() const noexcept { return parts_.memory ? parts_.memory->rows() : 0; }
+  [[nodiscard]] Eigen::Index memory_rows(const state& at) const noexcept {
+    return parts_.memory && !at.begun ? parts_.memory->rows() : 0;
+  }
   static void run(const residual_step& step, klens::matrix_ref<float> hidden, pass& at);
 
   std::string type_;
   std::vector<std::string> remarks_;
+  std::optional<std::int32_t> begin_token_;
   std::vector<std::unique_ptr<parameter>> parameters_;
   architecture parts_;
   std::unique_ptr<workspace_pool> pool_ = std::make_unique<workspace_pool>();

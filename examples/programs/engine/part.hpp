@@ -8,10 +8,13 @@
 
 namespace programs {
 
+class past;
+
 /// What a part may use beside its input, for one sequence.
 struct pass {
   workspace& work;
   std::vector<klens::matrix_ref<float>> kept{};  ///< [positions x columns] each: what one stage leaves for later ones
+  past* before = nullptr;  ///< what came before the rows at hand, kept from here on; null: nothing did, and nothing is kept
 };
 
 /// A mixer or feed-forward network of a block.

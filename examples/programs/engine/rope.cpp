@@ -135,7 +135,12 @@ std::vector<float> rope::frequencies(std::size_t length) const {
 
 std::shared_ptr<const rope::table> rope::angles(std::size_t length) const {
   const std::lock_guard lock{cache_->guard};
-  if (cache_->last && static_cast<std::size_t>(cache_->last->cosines.rows()) == length) return cache_->last;
+  const bool fixed = type_ != "dynamic" && type_ != "longrope";  // frequencies do not depend on the length
+  if (cache_->last) {
+    const auto known = static_cast<std::size_t>(cache_->last->cosines.rows());
+    if (known == length || (fixed && known > length)) return cache_->last;
+    if (fixed && length == known + 1) length = 2 * known;  // a sequence that grows token by token
+  }
   const auto rows = static_cast<Eigen::Index>(length), pairs = static_cast<Eigen::Index>(half_);
   auto made = std::make_shared<table>(table{{rows, pairs}, {rows, pairs}});
   const std::vector<float> turns = frequencies(length);
@@ -149,11 +154,12 @@ std::shared_ptr<const rope::table> rope::angles(std::size_t length) const {
   return cache_->last;
 }
 
-void rope::apply(klens::matrix_ref<float> x) const {
-  const std::shared_ptr<const table> turn = angles(static_cast<std::size_t>(x.rows()));
+void rope::apply(klens::matrix_ref<float> x, std::size_t first) const {
+  const std::shared_ptr<const table> turn = angles(first + static_cast<std::size_t>(x.rows()));
   for (Eigen::Index t = 0; t < x.rows(); ++t) {
     const std::span<float> all = klens::row(x, t);
-    const float *const cosines = turn->cosines.row(t).data(), *const sines = turn->sines.row(t).data();
+    const auto place = static_cast<Eigen::Index>(first) + t;
+    const float *const cosines = turn->cosines.row(place).data(), *const sines = turn->sines.row(place).data();
     for (std::size_t head = 0; head < all.size(); head += head_width_)
       for (std::size_t i = 0; i < half_; ++i) {
         const float a = all[head + i], b = all[head + half_ + i];

@@ -31,15 +31,15 @@ class rope {
   /// Reads what rope_parameters holds.
   rope(const config& scaling, std::size_t head_width, const defaults& otherwise);
 
-  /// Turns every head of x [length x heads * head width], in place; row t is position t.
-  void apply(klens::matrix_ref<float> x) const;
+  /// Turns every head of x [length x heads * head width], in place; row t is position first + t.
+  void apply(klens::matrix_ref<float> x, std::size_t first = 0) const;
 
  private:
   struct table {
     klens::matrix<float> cosines, sines;  // [length x half]
   };
   [[nodiscard]] std::vector<float> frequencies(std::size_t length) const;
-  [[nodiscard]] std::shared_ptr<const table> angles(std::size_t length) const;
+  [[nodiscard]] std::shared_ptr<const table> angles(std::size_t length) const;  // of so many positions at least
 
   void read_yarn(const config& fields, double fallback_factor);
 
@@ -59,7 +59,7 @@ class rope {
     std::mutex guard;
     std::shared_ptr<const table> last;
   };
-  std::shared_ptr<cache> cache_ = std::make_shared<cache>();  // angles of the length that was asked for last
+  std::shared_ptr<cache> cache_ = std::make_shared<cache>();  // angles of as many positions as were asked for last, or more
 };
 
 }  // namespace programs

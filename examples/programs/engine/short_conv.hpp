@@ -3,7 +3,7 @@
 #include <string>
 
 #include "checkpoint.hpp"
-#include "engine/causal_conv.hpp"
+#include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
 #include "linear.hpp"
 #include "part.hpp"
@@ -29,8 +29,7 @@ struct short_conv final : part {
                             klens::row(all.rightCols(width), t));
     panel taps = at.work.take(conv->values.cols(), width);
     taps = conv->values.transpose();
-    kernels::causal_conv(mixed, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, out,
-                         [](auto v) { return v; });
+    convolve(at, this, mixed, taps, conv_bias ? conv_bias->vector() : std::span<const float>{}, out, [](auto v) { return v; });
     for (Eigen::Index t = 0; t < length; ++t)
       kernels::map_elements(klens::row(out, t), product, klens::row(out, t), klens::row(all.middleCols(width, width), t));
     out_proj.add_to(hidden, out, scale);

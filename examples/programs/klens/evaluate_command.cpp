@@ -10,6 +10,7 @@
 
 #include "commands.hpp"
 #include "engine/model.hpp"
+#include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
@@ -20,7 +21,7 @@ namespace programs {
 
 void evaluate(const run_arguments& arguments) {
   const model loaded = load_model(arguments);
-  const token_set tokens = read_tokens(arguments.tokens, loaded.vocabulary(), 256);
+  const token_set tokens = tokens_for(loaded, arguments.tokens, arguments.threads, 256);
   expect_next_tokens(tokens);
   remark_on_length(arguments.model, tokens);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fingerprint.hpp"
+#include "generated_tokens.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
 #include "token_file.hpp"
@@ -58,8 +59,9 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   return layers;
 }
 
-token_set read_held_out(const token_choice& choice, std::size_t vocabulary, const klens::scores_file& scored) {
-  token_set tokens = read_tokens(choice, vocabulary, 256, 64);
+token_set read_held_out(const run_arguments& run, const model& of, const klens::scores_file& scored) {
+  const token_choice& choice = run.tokens;
+  token_set tokens = tokens_for(of, choice, run.threads, 256, 64);
   expect_next_tokens(tokens);
   const auto refuse = [&](const std::string& what) {
     throw klens::file_error{choice.file.string() + ": " + what +
@@ -78,7 +80,7 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
       scored{read_scores_of(scores, run.model)},
       layers{layers_as_scored(loaded, scored.result)},
       schemes{scored.result.schemes()},
-      held_out{read_held_out(run.tokens, loaded.vocabulary(), scored)},
+      held_out{read_held_out(run, loaded, scored)},
       run_{run} {
   remark_on_length(run.model, held_out);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fingerprint.hpp"
+#include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
 #include "image_forward.hpp"
 #include "load_model.hpp"
@@ -47,7 +48,10 @@ rank_scan::rank_scan(const rank_arguments& arguments, bool images)
       subject_{model_.type(),
                files_of_folder(arguments.run.model),
                {},
-               model_.reads_images() ? images_.as_sequences() : request_.read_tokens(model_.vocabulary())} {
+               model_.reads_images()
+                   ? images_.as_sequences()
+                   : request_.as_scanned(tokens_for(model_, arguments.run.tokens, threads_, scan_request::default_length,
+                                                    scan_request::default_sequences))} {
   if (!model_.reads_images()) remark_on_length(arguments.run.model, subject_.tokens);
   subject_.layers = request_.chosen(layers_of(model_, arguments));
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/metric/any_metric.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct rank_arguments {
   run_arguments run;
   std::string schemes = "int4-channel,int8-channel";
   std::string metrics = "kl,reverse_kl,js,mse,sqnr,delta_ce,top1";
+  std::vector<klens::any_metric> more_metrics;  ///< beside those
   std::string sort = "kl";
   std::string layers = ".*";  ///< regular expression, searched for in the names
   std::filesystem::path output, html;
@@ -49,7 +51,8 @@ struct validate_arguments {
   std::size_t resamples = 1000;
   std::uint64_t seed = 1;
   bool ablations = false;
-  bool all = false;  ///< print every table
+  bool all = false;      ///< print every table
+  bool explain = false;  ///< with metrics between kl and mse
 };
 
 /// What a plan must respect; patterns are regular expressions that are searched in the names of layers.

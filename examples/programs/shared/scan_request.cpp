@@ -31,6 +31,7 @@ namespace {
 std::vector<klens::any_metric> chosen_metrics(const rank_arguments& arguments) {
   std::vector<klens::any_metric> metrics;
   for (const std::string& name : parts_at_commas(arguments.metrics)) metrics.push_back(klens::any_metric::parse(name));
+  std::ranges::copy(arguments.more_metrics, std::back_inserter(metrics));
   if (std::ranges::none_of(metrics, [&](const auto& each) { return each.name == arguments.sort; }))
     throw klens::argument_error{"--sort " + arguments.sort + ": not among --metrics " + arguments.metrics};
   return metrics;
@@ -99,7 +100,7 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const scan_sub
   return {{"model", fingerprint_of_files(subject.files)},
           {"tokens", tokens.fingerprint()},
           {"schemes", arguments.schemes},
-          {"metrics", arguments.metrics},
+          {"metrics", arguments.metrics + (arguments.more_metrics.empty() ? "" : " and explanatory ones")},
           {"layers", arguments.layers + (arguments.split_fused ? " split" : "") + (arguments.include_small ? " small" : "")},
           {"batch", std::to_string(arguments.run.sequences_per_batch(arguments.stop != "exhaustive"))},
           {"stop", arguments.stop},
@@ -143,12 +144,11 @@ std::size_t scan_request::sequences_per_batch() const {
 }
 
 token_set scan_request::read_tokens(std::size_t vocabulary) const {
-  token_set all = programs::read_tokens(arguments_.run.tokens, vocabulary, 256, 16);
-  expect_next_tokens(all);
-  return as_scanned(std::move(all));
+  return as_scanned(programs::read_tokens(arguments_.run.tokens, vocabulary, default_length, default_sequences));
 }
 
 token_set scan_request::as_scanned(token_set tokens) const {
+  expect_next_tokens(tokens);
   return predicts() ? in_windows(tokens, window_order::least_context, arguments_.seed) : tokens;
 }
 

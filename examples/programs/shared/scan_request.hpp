@@ -39,14 +39,19 @@ class scan_request {
   using measurement = std::function<klens::scores(const std::vector<klens::scheme>&, const std::vector<klens::any_metric>&,
                                                   const klens::rank_options&)>;
 
+  static constexpr std::size_t default_length = 256;    ///< of a sequence
+  static constexpr std::size_t default_sequences = 16;  ///< at most, where no number was chosen
+
   /// Checks all that can be known without the model. Throws klens::error.
   explicit scan_request(const rank_arguments& arguments);
   /// The same where the engine has schemes of its own, made from those names.
   scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes);
 
   [[nodiscard]] std::size_t sequences_per_batch() const;
+  /// The tokens of the command's file, cut as it says.
   [[nodiscard]] token_set read_tokens(std::size_t vocabulary) const;
-  /// Tokens as the method wants them: the methods local and refine look at a few windows drawn across them.
+  /// Tokens as the method wants them: the methods local and refine look at a few windows drawn across them. Throws
+  /// klens::argument_error where no token is there to be predicted.
   [[nodiscard]] token_set as_scanned(token_set tokens) const;
   /// Whether the method is one that predicts (local and refine).
   [[nodiscard]] bool predicts() const;

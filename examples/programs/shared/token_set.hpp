@@ -22,6 +22,9 @@ struct token_choice {
   std::optional<std::size_t> sequences;  ///< exactly so many
   std::optional<std::size_t> length;     ///< of each sequence
   std::size_t first = 0;                 ///< tokens of the file to skip
+  std::size_t generated = 0;             ///< so many tokens that the model samples itself, and no file; 0: none
+  std::uint64_t seed = 1;                ///< of those
+  std::filesystem::path keep_at = {};    ///< where they are written; empty: nowhere
 };
 
 /// What a token is there for.

@@ -9,6 +9,7 @@
 #include "../gated_mlp.hpp"
 #include "../mamba.hpp"
 #include "../model_types.hpp"
+#include "../past.hpp"
 #include "../rope.hpp"
 
 namespace programs {
@@ -34,7 +35,7 @@ struct hymba_mixer final : part {
     panel attended = work.take(x.rows(), out_proj.in()), mixed = work.take(x.rows(), out_proj.in());
     attend_to(x, attended, at);
     attention_norm(attended, attended);
-    mix(x, mixed, work);
+    mix(x, mixed, at);
     mamba_norm(mixed, mixed);
     kernels::map_elements(
         all_of(mixed), [](auto a, auto b) { return (a + b) * 0.5f; }, all_of(mixed), all_of(attended));
@@ -57,14 +58,15 @@ struct hymba_mixer final : part {
           values = work.take(x.rows(), out.cols() / grouped);
     q(x, queries);
     if (q_norm) q_norm.of_heads(queries);
-    if (position) position->apply(queries);
+    const std::size_t first = at.before ? at.before->rows(this, 0, keys.cols()) : 0;
+    if (position) position->apply(queries, first);
     if (consumes()) {
       keys = at.kept[*reused];
       values = at.kept[*reused + 1];
     } else {
       k(x, keys);
       if (k_norm) k_norm.of_heads(keys);
-      if (position) position->apply(keys);
+      if (position) position->apply(keys, first);
       v(x, values);
       if (reused) {
         at.kept[*reused] = keys;
@@ -72,15 +74,17 @@ struct hymba_mixer final : part {
       }
     }
     const double width = static_cast<double>(q.out()) / static_cast<double>(heads);
-    attend(queries, keys, values, heads, kv_heads, static_cast<float>(1 / std::sqrt(width)), mask, out, work);
+    attend(queries, with_past(at, this, 0, keys), with_past(at, this, 1, values), heads, kv_heads,
+           static_cast<float>(1 / std::sqrt(width)), mask, out, work);
   }
 
-  void mix(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+  void mix(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, const pass& at) const {
+    workspace& work = at.work;
     const workspace::frame frame{work};
     panel input = work.take(x.rows(), u.out()), gates = work.take(x.rows(), u.out());
     u(x, input);
     gate(x, gates);
-    mixer.scan(input, gates, out, work);
+    mixer.scan(input, gates, out, at);
   }
 };
 

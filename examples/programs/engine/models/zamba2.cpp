@@ -10,6 +10,7 @@
 #include "../gated_mlp.hpp"
 #include "../mamba2.hpp"
 #include "../model_types.hpp"
+#include "../past.hpp"
 #include "../rope.hpp"
 
 namespace programs {
@@ -58,7 +59,7 @@ struct hybrid_mixer final : part {
     both.rightCols(width) = at.kept.front();
     block.input_norm(both, both);
     attended.setZero();
-    attend_to(both, attended, work);
+    attend_to(both, attended, at);
     block.mlp_norm(attended, attended);
 
     panel gates = work.take(length, block.gate_up.out()), inner = work.take(length, block.down.in());
@@ -82,7 +83,8 @@ struct hybrid_mixer final : part {
   }
 
  private:
-  void attend_to(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, workspace& work) const {
+  void attend_to(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, const pass& at) const {
+    workspace& work = at.work;
     const attention& a = block.attends;
     const workspace::frame frame{work};
     panel queries = work.take(x.rows(), a.q_proj.out()), keys = work.take(x.rows(), a.k_proj.out());
@@ -94,10 +96,12 @@ struct hybrid_mixer final : part {
     k.add_to(keys, x, work);
     v.add_to(values, x, work);
     if (a.position) {
-      a.position->apply(queries);
-      a.position->apply(keys);
+      const std::size_t first = at.before ? at.before->rows(this, 0, keys.cols()) : 0;
+      a.position->apply(queries, first);
+      a.position->apply(keys, first);
     }
-    attend(queries, keys, values, a.heads, a.kv_heads, a.score_scale, a.mask, mixed, work);
+    attend(queries, with_past(at, this, 0, keys), with_past(at, this, 1, values), a.heads, a.kv_heads, a.score_scale, a.mask,
+           mixed, work);
     a.o_proj.add_to(out, mixed, 1);
   }
 };

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <klens/metric/any_metric.hpp>
+#include <vector>
+
+namespace programs {
+
+/// Metrics between KL and MSE, each with one thing changed, to see what makes one of the two order layers better:
+///   kl_t0.5, kl_t2   KL of the logits divided by a temperature of 0.5, 2: sharper and flatter predictions
+///   var_p            variance of the logits' change under P: twice the second-order term of KL (docs/theory.md, 2.1)
+///   mse_centred      MSE after the mean change of a row, which no probability notices, is taken away
+///   mse_likely       MSE over tokens that P gives at least 1/10000
+///   mse_p            squared error of the probabilities
+/// All in double; higher is worse. Slower than klens' own: each reads both rows again.
+[[nodiscard]] std::vector<klens::any_metric> explanatory_metrics();
+
+}  // namespace programs
