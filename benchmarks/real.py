@@ -14,8 +14,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples" / "programs" / "llama"))
 import real_models  # noqa: E402  (wheels, and the text of the shipped tokens)
-
-LENGTH = 256
 SHOWN = ["kl", "mse", "sqnr", "top1", "weight_sqnr", "weight_mse", "size"]
 
 
@@ -41,20 +39,20 @@ def converted(folder, key):
     return made
 
 
-def tokenized(folder, model, shipped):
-    """The shipped text in the model's own tokens: rows of LENGTH, each begun as the model's texts begin."""
+def tokenized(folder, model, shipped, length):
+    """The shipped text in the model's own tokens: rows of so many, each begun as the model's texts begin."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
 
-    file = folder / shipped
+    file = folder / f"{length}-{shipped}"
     if file.exists():
         return file
     text = pathlib.Path(real_models.text_of(shipped, str(folder / (shipped + ".txt")))).read_text(encoding="utf-8")
     tokenizer = AutoTokenizer.from_pretrained(str(model))
     begin = tokenizer("x")["input_ids"][:1] if tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id else []
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    step = LENGTH - len(begin)
+    step = length - len(begin)
     rows = [begin + ids[at:at + step] for at in range(0, len(ids) - step + 1, step)]
     save_file({"input_ids": torch.tensor(rows, dtype=torch.int32)}, str(file))
     return file
@@ -82,6 +80,7 @@ def main():
     parser.add_argument("models", nargs="*", default=list(real_models.MODELS))
     parser.add_argument("--calibration", type=int, default=8, help="sequences")
     parser.add_argument("--held-out", type=int, default=16, help="sequences")
+    parser.add_argument("--length", type=int, default=256, help="tokens in a sequence")
     parser.add_argument("--schemes", default="int4-channel,int4-g64,int3-g64")
     parser.add_argument("--explain", action="store_true", help="with metrics between KL and MSE")
     asked = parser.parse_intermixed_args()
@@ -91,8 +90,8 @@ def main():
         folder = asked.folder / key
         folder.mkdir(parents=True, exist_ok=True)
         model = converted(folder, key)
-        tokens, held_out = (tokenized(folder, model, name) for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors"))
-        report = folder / f"report-{asked.calibration}-{asked.held_out}.json"
+        tokens, held_out = (tokenized(folder, model, name, asked.length) for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors"))
+        report = folder / f"report-{asked.calibration}-{asked.held_out}-{asked.length}.json"
         if not report.exists():
             subprocess.run([asked.klens, "validate", model, "--tokens", tokens, "--sequences", str(asked.calibration), "--held-out", held_out,
                             "--held-out-sequences", str(asked.held_out), "--schemes", asked.schemes, "--output", report,

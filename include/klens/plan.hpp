@@ -9,7 +9,9 @@
 #include <klens/plan/name_pattern.hpp>
 #include <klens/plan/plan.hpp>
 #include <klens/plan/pools.hpp>
+#include <klens/plan/race.hpp>
 #include <klens/plan/size.hpp>
+#include <klens/plan/swaps.hpp>
 #include <klens/plan/tolerance.hpp>
 #include <klens/plan/unit.hpp>
 #include <klens/plan/units_of.hpp>

@@ -342,6 +342,32 @@ TEST_CASE("klens plan: a packed model takes the plan's bytes and gives the logit
   refused([](auto& json) { json["version"] = 2; }, "is not a klens-packed document of version 1");
 }
 
+TEST_CASE(
+    "klens plan --candidates: plans are raced on half of the held-out sequences, and the other half measures the winner") {
+  const temporary_folder folder;
+  const std::string command = "plan " + embedded_model + " --scores " + quoted(scores_file()) + " --held-out '" +
+                              held_out_file + "' --sequences 17 --length 32 --budget 5bpw ";
+  const auto result = run_klens(command + "--candidates 7 --output " + quoted(folder / "plan.json"));
+  REQUIRE_MESSAGE(result.exit_code == 0, result.errors);
+  CHECK(result.output.find("7 plans raced on 8 sequences") != std::string::npos);
+  CHECK(result.output.find("gain over the first plan") != std::string::npos);
+  const klens::plan won = klens::read_plan(folder / "plan.json");
+  CHECK(won.measured->positions == 9 * 32);
+  CHECK(won.bytes <= won.budget_bytes);
+  // what stands as the first plan is the plan without a race, measured where the winner was
+  const auto alone =
+      run_klens("plan " + embedded_model + " --scores " + quoted(scores_file()) + " --held-out '" + held_out_file +
+                "' --first 256 --sequences 9 --length 32 --budget 5bpw --output " + quoted(folder / "first.json"));
+  REQUIRE_MESSAGE(alone.exit_code == 0, alone.errors);
+  CHECK(won.baselines.at("first plan").kl == klens::read_plan(folder / "first.json").measured->kl);
+
+  check_refused(
+      run_klens("plan " + embedded_model + held_out + "--scores " + quoted(scores_file()) + " --budget 5bpw --candidates 4"),
+      "each at least 8; there are 2");
+  check_refused(run_plan("--max-damage 0.1 --candidates 4"), "--candidates");
+  check_refused(run_plan("--budget 5bpw --candidates 1"), "--candidates");
+}
+
 TEST_CASE("klens plan: the parts of fused projections are packed under a scheme each") {
   const temporary_folder folder;
   REQUIRE(run_klens("rank " + embedded_model + " --tokens " + support::calibration +

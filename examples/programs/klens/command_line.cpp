@@ -142,6 +142,11 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       .add_option("--metric", plan.metric,
                   "whose damages are added up: one that was scored, or weight_sqnr, size, random (which need none)")
       ->capture_default_str();
+  plan_command
+      .add_option(
+          "--candidates", plan.candidates,
+          "race so many plans around the budget on half of the held-out sequences, and measure the winner on the other half")
+      ->check(CLI::Range(2, 1000));
   plan_command.add_option("--second-opinion", plan.second_opinion,
                           "other scores of the model (rank --from quantized); the plan that they give is measured, too");
   plan_command.add_option("--calibration", plan.calibration,

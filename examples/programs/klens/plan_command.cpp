@@ -18,6 +18,7 @@
 #include "plan_export.hpp"
 #include "plan_inputs.hpp"
 #include "plan_page.hpp"
+#include "plan_race.hpp"
 #include "plan_remarks.hpp"
 #include "plan_versions.hpp"
 #include "terminal.hpp"
@@ -35,6 +36,8 @@ void check_request(const plan_arguments& arguments) {
   if (tolerant && limits > 0)
     throw klens::argument_error{"--allocator tolerance: its limit is --gamma; leave --budget, --pool and --max-damage away"};
   if (!tolerant && limits != 1) throw klens::argument_error{"give one of --budget, --pool (for each pool) and --max-damage"};
+  if (arguments.candidates > 0 && (tolerant || arguments.budget.empty()))
+    throw klens::argument_error{"--candidates: plans are raced under one --budget, without --pool, --max-damage and tolerance"};
   if (arguments.max_damage && arguments.allocator != klens::exact::name)
     throw klens::argument_error{"--max-damage: only the exact allocator looks for the smallest plan"};
 }
@@ -192,6 +195,14 @@ void plan(const plan_arguments& arguments) {
   const decision made = decide(inputs, arguments);
   klens::plan found = klens::make_plan(arguments.allocator, made.units, made.chosen, made.budget_bytes, {}, arguments.metric);
   found.unknown = made.unknown;
+  std::optional<raced_plan> raced;
+  std::optional<klens::model_version> first;
+  if (arguments.candidates > 0) {
+    raced = race_plans(inputs, arguments, found, made.units, made.chosen);
+    first = klens::version_of(found);
+    raced->won.unknown = found.unknown;
+    std::swap(found, raced->won);
+  }
   const std::optional<double> predicted = inputs.predicted_kl(found);
   if (predicted) found.predicted["kl"] = *predicted;
 
@@ -201,6 +212,7 @@ void plan(const plan_arguments& arguments) {
   const std::string untouched = inputs.untouched(arguments.rules);
   for (const std::string& each : baseline_names(inputs.schemes, untouched))
     listed.push_back(uniform(each, made.units, inputs.layers, untouched));
+  if (first) listed.push_back({"first plan", raced->won.bytes, *first});
   const std::size_t baselines = listed.size();
   if (second) listed.push_back(*second);
   listed.push_back({"plan", found.bytes, klens::version_of(found)});
@@ -230,7 +242,8 @@ void plan(const plan_arguments& arguments) {
     std::printf("\nkl predicted %.5g, measured %.5g: measured / predicted %.3f", *predicted, own.kl.mean(),
                 own.kl.mean() / *predicted);
   std::printf("\n%s", made.remarks.c_str());
-  if (made.greedy)
+  if (raced) std::printf("%s%s", raced->report.c_str(), gain_text(measured[baselines], own).c_str());
+  if (made.greedy && (!raced || raced->what.empty()))
     std::printf("%s%s\n", greedy_text(made.chosen, *made.greedy).c_str(), proof_text(found, made.chosen.gap).c_str());
   std::printf("%s", remarks_on(found.unknown, &found).c_str());
   exports.write(found, inputs, arguments.run.model);

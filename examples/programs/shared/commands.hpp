@@ -75,6 +75,7 @@ struct plan_arguments {
   std::string metric = "kl";
   std::uint64_t seed = 1;
   double gamma = 1.10;
+  std::size_t candidates = 0;  ///< plans that are raced; 0: the first one is taken
   plan_rules rules;
   std::filesystem::path output, html;
   std::vector<std::string> exports;  ///< TARGET=PATH

@@ -175,6 +175,42 @@ template <class Forward>
 
 }  // namespace detail
 
+namespace detail {
+
+/// Measures the untouched model (the first of `measured`) and those versions of which `runs` says so, batch by batch;
+/// `after_batch` is called after each. Returns how many forwards over one batch that took.
+template <class Forward, class Runs, class AfterBatch>
+std::size_t measure_by_batch(Forward& forward, std::span<layer> layers, std::span<const model_version> versions,
+                             const measure_versions_options& options, std::vector<measured_version>& measured, const Runs& runs,
+                             const AfterBatch& after_batch) {
+  measured.resize(versions.size() + 1);
+  std::size_t first = 0, forwards = 0;
+  for (std::size_t batch = 0; batch < options.batches; ++batch) {
+    const auto observe = [&](std::size_t version) {
+      if (options.progress) options.progress(batch, version);
+      ++forwards;
+      return logits_of_batch(forward, batch);
+    };
+    const matrix<float> untouched = observe(0);
+    const matrix<float> other = options.reference ? options.reference(batch) : matrix<float>{};
+    const matrix<float>& reference = options.reference ? other : untouched;
+    const auto rows = static_cast<std::size_t>(untouched.rows());
+    const measured_positions at = positions_of_batch(options, first, rows);
+    measured[0].add(reference, untouched, at);
+    for (std::size_t v = 0; v < versions.size(); ++v) {
+      if (!runs(v)) continue;
+      applied_version applied{layers, versions[v], {.threads = options.threads}};
+      measured[v + 1].add(reference, applied.changed() ? observe(v + 1) : untouched, at);
+      applied.restore();
+    }
+    first += rows;
+    after_batch();
+  }
+  return forwards;
+}
+
+}  // namespace detail
+
 /// Measures the untouched model (the first of the result), then each version, all on the same tokens. Weights are back when it
 /// returns or throws. Batches are the outer loop: three of logits are in memory at most.
 /// Throws     what applied_version, measured_version::add and the forward throw; shape_error where there are fewer tokens or
@@ -183,26 +219,9 @@ template <class Forward>
 [[nodiscard]] std::vector<measured_version> measure_versions(Forward&& forward, std::span<layer> layers,
                                                              std::span<const model_version> versions,
                                                              const measure_versions_options& options = {}) {
-  std::vector<measured_version> measured(versions.size() + 1);
-  std::size_t first = 0;
-  for (std::size_t batch = 0; batch < options.batches; ++batch) {
-    const auto observe = [&](std::size_t version) {
-      if (options.progress) options.progress(batch, version);
-      return detail::logits_of_batch(forward, batch);
-    };
-    const matrix<float> untouched = observe(0);
-    const matrix<float> other = options.reference ? options.reference(batch) : matrix<float>{};
-    const matrix<float>& reference = options.reference ? other : untouched;
-    const auto rows = static_cast<std::size_t>(untouched.rows());
-    const measured_positions at = detail::positions_of_batch(options, first, rows);
-    measured[0].add(reference, untouched, at);
-    for (std::size_t v = 0; v < versions.size(); ++v) {
-      applied_version applied{layers, versions[v], {.threads = options.threads}};
-      measured[v + 1].add(reference, applied.changed() ? observe(v + 1) : untouched, at);
-      applied.restore();
-    }
-    first += rows;
-  }
+  std::vector<measured_version> measured;
+  (void)detail::measure_by_batch(
+      forward, layers, versions, options, measured, [](std::size_t) { return true; }, [] {});
   return measured;
 }
 
