@@ -9,11 +9,13 @@ benchmarks/real.sh installs what it needs.
 import argparse
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples" / "programs" / "llama"))
 import real_models  # noqa: E402  (wheels, and the text of the shipped tokens)
+
 SHOWN = ["kl", "mse", "sqnr", "top1", "weight_sqnr", "weight_mse", "size"]
 
 
@@ -33,7 +35,9 @@ def converted(folder, key):
     model.config.save_pretrained(made)
     AutoTokenizer.from_pretrained(str(folder), gguf_file=pathlib.Path(gguf).name).save_pretrained(made)
     tied = model.config.tie_word_embeddings
-    weights = {name: value.contiguous().clone() for name, value in model.state_dict().items() if not (tied and name == "lm_head.weight")}
+    weights = {
+        name: value.contiguous().clone() for name, value in model.state_dict().items() if not (tied and name == "lm_head.weight")
+    }
     save_file(weights, str(made / "partial"), metadata={"format": "pt"})
     (made / "partial").rename(made / "model.safetensors")
     return made
@@ -50,10 +54,14 @@ def tokenized(folder, model, shipped, length):
         return file
     text = pathlib.Path(real_models.text_of(shipped, str(folder / (shipped + ".txt")))).read_text(encoding="utf-8")
     tokenizer = AutoTokenizer.from_pretrained(str(model))
-    begin = tokenizer("x")["input_ids"][:1] if tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id else []
+    begin = (
+        tokenizer("x")["input_ids"][:1]
+        if tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][0] == tokenizer.bos_token_id
+        else []
+    )
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     step = length - len(begin)
-    rows = [begin + ids[at:at + step] for at in range(0, len(ids) - step + 1, step)]
+    rows = [begin + ids[at : at + step] for at in range(0, len(ids) - step + 1, step)]
     save_file({"input_ids": torch.tensor(rows, dtype=torch.int32)}, str(file))
     return file
 
@@ -67,7 +75,9 @@ def rows(title, report):
         if group["scheme"] is None:
             continue
         tau = {name: verdict["kendall"] for name, verdict in group["metrics"].items()}
-        cells = [f"{tau[name]['value']:.2f} ({tau[name]['low']:.2f}, {tau[name]['high']:.2f})" if name in tau else "" for name in SHOWN]
+        cells = [
+            f"{tau[name]['value']:.2f} ({tau[name]['low']:.2f}, {tau[name]['high']:.2f})" if name in tau else "" for name in SHOWN
+        ]
         which = "significant" if group["significant_only"] else "all"
         paired = [signed(group["paired"]["kl_minus_" + name]) for name in ("mse", "sqnr") if "kl_minus_" + name in group["paired"]]
         print("| " + " | ".join([title, group["scheme"], f"{group['candidates']} {which}", *cells, *paired]) + " |", flush=True)
@@ -82,6 +92,7 @@ def main():
     parser.add_argument("--held-out", type=int, default=16, help="sequences")
     parser.add_argument("--length", type=int, default=256, help="tokens in a sequence")
     parser.add_argument("--schemes", default="int4-channel,int4-g64,int3-g64")
+    parser.add_argument("--layers", default=".*", help="only layers in whose names this is found")
     parser.add_argument("--explain", action="store_true", help="with metrics between KL and MSE")
     asked = parser.parse_intermixed_args()
     print("| model | scheme | layers | " + " | ".join(SHOWN) + " | KL - MSE | KL - SQNR |")
@@ -90,13 +101,44 @@ def main():
         folder = asked.folder / key
         folder.mkdir(parents=True, exist_ok=True)
         model = converted(folder, key)
-        tokens, held_out = (tokenized(folder, model, name, asked.length) for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors"))
-        report = folder / f"report-{asked.calibration}-{asked.held_out}-{asked.length}.json"
+        tokens, held_out = (
+            tokenized(folder, model, name, asked.length)
+            for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors")
+        )
+        which = re.sub(r"\W+", "_", f"{asked.calibration} {asked.held_out} {asked.length} {asked.schemes} {asked.layers}")
+        report = folder / f"report_{which}.json"
         if not report.exists():
-            subprocess.run([asked.klens, "validate", model, "--tokens", tokens, "--sequences", str(asked.calibration), "--held-out", held_out,
-                            "--held-out-sequences", str(asked.held_out), "--schemes", asked.schemes, "--output", report,
-                            "--html", report.with_suffix(".html"), "--checkpoint", report.with_suffix(".checkpoint"), "--batch", "2", "--all", *(["--explain"] if asked.explain else [])],
-                           check=True, stdout=open(report.with_suffix(".txt"), "w"))
+            subprocess.run(
+                [
+                    asked.klens,
+                    "validate",
+                    model,
+                    "--tokens",
+                    tokens,
+                    "--sequences",
+                    str(asked.calibration),
+                    "--held-out",
+                    held_out,
+                    "--held-out-sequences",
+                    str(asked.held_out),
+                    "--schemes",
+                    asked.schemes,
+                    "--layers",
+                    asked.layers,
+                    "--output",
+                    report,
+                    "--html",
+                    report.with_suffix(".html"),
+                    "--checkpoint",
+                    report.with_suffix(".checkpoint"),
+                    "--batch",
+                    "2",
+                    "--all",
+                    *(["--explain"] if asked.explain else []),
+                ],
+                check=True,
+                stdout=open(report.with_suffix(".txt"), "w"),
+            )
         rows(real_models.MODELS[key][1], json.loads(report.read_text()))
 
 

@@ -7,12 +7,13 @@ Prints a table: Kendall's tau of each ranking with that of in-domain text (--tok
 the ceiling), and the KL on held-out in-domain text of the plan made from each. Foreign text is what Debian ships: licences, source
 code (headers of the compiler), another language (translated manual pages or messages). Needs tokenizers, safetensors and NumPy;
 MODEL has a tokenizer.json. Scans are kept in FOLDER."""
+
 import argparse
 import glob
 import gzip
+import html
 import itertools
 import json
-import math
 import pathlib
 import re
 import subprocess
@@ -46,9 +47,14 @@ def foreign():
     """Free text that every Debian has, by kind."""
     licences = [path for path in sorted(glob.glob("/usr/share/common-licenses/*")) if not pathlib.Path(path).is_symlink()]
     headers = sorted(glob.glob("/usr/include/c++/*/bits/*.h"))[:60]
-    manuals = [path for language in ("de", "fr", "es") for path in sorted(glob.glob(f"/usr/share/man/{language}/man[158]/*.gz"))][:200]
-    read = lambda path: (gzip.open(path, "rt", encoding="utf-8", errors="ignore") if path.endswith(".gz")
-                         else open(path, encoding="utf-8", errors="ignore")).read()
+    manuals = [path for language in ("de", "fr", "es") for path in sorted(glob.glob(f"/usr/share/man/{language}/man[158]/*.gz"))][
+        :200
+    ]
+    read = lambda path: (
+        gzip.open(path, "rt", encoding="utf-8", errors="ignore")
+        if path.endswith(".gz")
+        else open(path, encoding="utf-8", errors="ignore")
+    ).read()
     plain = lambda text: re.sub(r"\\f[BIRP]|\\-|^[.'].*$", "", text, flags=re.MULTILINE)
     texts = {"licences": "\n".join(map(read, licences)), "C++ source": "\n".join(map(read, headers))}
     if manuals:
@@ -70,20 +76,50 @@ class study:
     def rank(self, name, *tokens):
         file = self.asked.folder / f"{name}.json"
         if not file.exists():
-            self.run(self.asked.klens, "rank", self.asked.model, "--schemes", self.asked.schemes, "--metrics", "kl", "--method",
-                     self.asked.method, *tokens, "--output", file)
+            self.run(
+                self.asked.klens,
+                "rank",
+                self.asked.model,
+                "--schemes",
+                self.asked.schemes,
+                "--metrics",
+                "kl",
+                "--method",
+                self.asked.method,
+                *tokens,
+                "--output",
+                file,
+            )
         return file
 
     def means(self, file, scheme):
-        return {each["layer"]: each["metrics"]["kl"]["mean"] for each in json.loads(file.read_text())["candidates"]
-                if each["scheme"] == scheme and "kl" in each.get("metrics", {})}
+        return {
+            each["layer"]: each["metrics"]["kl"]["mean"]
+            for each in json.loads(file.read_text())["candidates"]
+            if each["scheme"] == scheme and "kl" in each.get("metrics", {})
+        }
 
     def planned(self, file):
         """Held-out KL of the plan made from these scores."""
         out = file.with_suffix(".plan.json")
         if not out.exists():
-            self.run(self.asked.klens, "plan", self.asked.model, "--scores", file, "--held-out", self.asked.held_out_file, "--length", LENGTH,
-                     "--sequences", self.asked.held_out // LENGTH, "--budget", self.asked.budget, "--output", out)
+            self.run(
+                self.asked.klens,
+                "plan",
+                self.asked.model,
+                "--scores",
+                file,
+                "--held-out",
+                self.asked.held_out_file,
+                "--length",
+                LENGTH,
+                "--sequences",
+                self.asked.held_out // LENGTH,
+                "--budget",
+                self.asked.budget,
+                "--output",
+                out,
+            )
         return json.loads(out.read_text())["measured"]["kl"]
 
 
@@ -91,6 +127,31 @@ def tau(a, b):
     names = [name for name in a if name in b]
     signs = [numpy.sign((a[x] - a[y]) * (b[x] - b[y])) for x, y in itertools.combinations(names, 2)]
     return float(numpy.mean(signs))
+
+
+def picture(rows, title, ceiling):
+    """Bars of tau, one a source; the line is what other in-domain text reaches."""
+    height, left, wide = 26, 330, 380
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + wide + 70} {height * (len(rows) + 2)}" '
+        'font-family="system-ui, sans-serif" font-size="14">',
+        "<style>text{fill:#222}.value{fill:#fff}.bar{fill:#4c78a8}.line{stroke:#c44}"
+        ".paper{fill:#fff}@media(prefers-color-scheme:dark){text{fill:#ddd}.value{fill:#111}.bar{fill:#6fa3d8}.paper{fill:#16181c}}</style>",
+        '<rect class="paper" width="100%" height="100%"/>',
+        f'<text x="8" y="18" font-weight="600">{html.escape(title)}</text>',
+    ]
+    for i, (name, tau_of) in enumerate(rows):
+        y = height * (i + 1)
+        lines.append(
+            f'<text x="{left - 10}" y="{y + 18}" text-anchor="end">{html.escape(name)}</text>'
+            f'<rect class="bar" x="{left}" y="{y + 5}" width="{max(0, tau_of) * wide:.1f}" height="{height - 9}" rx="2"/>'
+            f'<text class="value" x="{left + 8}" y="{y + 18}">{tau_of:.2f}</text>'
+        )
+    x = left + ceiling * wide
+    lines.append(
+        f'<line class="line" x1="{x:.1f}" y1="{height}" x2="{x:.1f}" y2="{height * (len(rows) + 1)}" stroke-dasharray="4 3"/>'
+    )
+    return "\n".join([*lines, "</svg>", ""])
 
 
 def main():
@@ -103,20 +164,29 @@ def main():
         path = asked.folder / f"{name}.safetensors"
         if len(ids) < asked.tokens:
             return None
-        save_file({"input_ids": numpy.asarray(ids[:asked.tokens], dtype=numpy.int32)}, str(path))
+        save_file({"input_ids": numpy.asarray(ids[: asked.tokens], dtype=numpy.int32)}, str(path))
         return path
 
     sequences = asked.tokens // LENGTH
-    part = lambda first, tokens: ("--tokens", asked.calibration, "--first", first, "--sequences", max(1, tokens // LENGTH), "--length",
-                                  min(LENGTH, tokens))
+    part = lambda first, tokens: (
+        "--tokens",
+        asked.calibration,
+        "--first",
+        first,
+        "--sequences",
+        max(1, tokens // LENGTH),
+        "--length",
+        min(LENGTH, tokens),
+    )
     sources = [("in-domain, the reference", made.rank("reference", *part(0, asked.tokens)))]
     sources.append(("in-domain, other text (the ceiling)", made.rank("other", *part(32768, asked.tokens))))
     for tokens in map(int, asked.little.split(",")):
         sources.append((f"in-domain, {tokens} tokens of other text", made.rank(f"little-{tokens}", *part(32768, tokens))))
     sources.append(("generated by the model", made.rank("generated", "--generate", asked.tokens)))
     random_ids = numpy.random.default_rng(1).integers(0, vocabulary, asked.tokens)
-    texts = {"uniformly random tokens": random_ids} | {name: tokenizer.encode(text[:20 * asked.tokens], add_special_tokens=False).ids
-                                                       for name, text in foreign().items()}
+    texts = {"uniformly random tokens": random_ids} | {
+        name: tokenizer.encode(text[: 20 * asked.tokens], add_special_tokens=False).ids for name, text in foreign().items()
+    }
     for name, ids in texts.items():
         path = file_of(re.sub(r"\W+", "-", name), list(ids))
         if path:
@@ -124,9 +194,14 @@ def main():
     schemes = asked.schemes.split(",")
     print("| calibration text | " + " | ".join(f"tau, {scheme}" for scheme in schemes) + f" | KL of the plan, {asked.budget} |")
     print("|---" * (len(schemes) + 2) + "|")
+    shown = []
     for name, file in sources:
         taus = [tau(made.means(sources[0][1], scheme), made.means(file, scheme)) for scheme in schemes]
+        shown.append((name, taus[0]))
         print(f"| {name} | " + " | ".join(f"{each:.2f}" for each in taus) + f" | {made.planned(file):.5f} |", flush=True)
+    if asked.svg:
+        title = f"Kendall's tau with the ranking by in-domain text: {asked.model.name}, {schemes[0]}"
+        pathlib.Path(asked.svg).write_text(picture(shown[1:], title, shown[1][1]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t least_sequences = 8;      // of each half: intervals of fewer say little
 constexpr std::size_t sequences_for_kinds = 4;  // that corrections by kind are learned from
-constexpr double enough_to_change = 0.8;        // confidence of the interval, whose one side is 90 %
+constexpr double may_change_in_vain = 0.1;      // chance that the first plan is given up for one that is no better
 constexpr double largest_correction = 4;        // and one over it: beyond it is noise, or damage that adds up in no way
 
 struct candidate_plan {
@@ -71,9 +71,10 @@ class plan_race {
                                             .threads = arguments_->run.threads}});
     line.clear();
     const auto kl_of = [&](std::size_t plan) -> const klens::measured_version& { return race.measured[plan + 1]; };
+    // of so many plans one looks better by chance: each has its share of that chance, one side of a two-sided interval
+    const double sure = 1 - 2 * may_change_in_vain / static_cast<double>(std::max<std::size_t>(2, candidates_.size()));
     const bool surely_better =
-        race.left[0] ||
-        !klens::difference_of(kl_of(0).kl_by_sequence, kl_of(race.winner).kl_by_sequence, enough_to_change).may_be_zero();
+        race.left[0] || !klens::difference_of(kl_of(0).kl_by_sequence, kl_of(race.winner).kl_by_sequence, sure).may_be_zero();
     const candidate_plan& won = candidates_[surely_better ? race.winner : 0];
     const std::string end = race.winner == 0 ? "the first plan won"
                             : surely_better  ? "the winner has " + won.what
