@@ -30,7 +30,8 @@ struct swept_point {
   std::uint64_t bytes = 0;
   std::size_t version = 0;  // which of those that are measured
   std::optional<double> predicted_kl{};
-  bool on_front = false;  // no other is as small and loses less
+  bool on_front = false;            // no other is as small and loses less
+  bool on_predicted_front = false;  // the same by the sum of single KLs
 };
 
 struct swept_curve {
@@ -87,12 +88,20 @@ swept_curve plan_all(const plan_inputs& inputs, const sweep_arguments& arguments
   return curve;
 }
 
-void mark_front(std::vector<swept_point>& points, const std::vector<klens::measured_version>& measured) {
-  const auto kl = [&](const swept_point& each) { return measured[each.version + 1].kl.mean(); };
-  for (swept_point& each : points)
-    each.on_front = std::ranges::none_of(points, [&](const swept_point& other) {
-      return other.bytes <= each.bytes && kl(other) <= kl(each) && (other.bytes < each.bytes || kl(other) < kl(each));
-    });
+/// Whether no other point is as small and loses less; `loss` is NaN where nobody knows it.
+template <class Loss>
+bool unbeaten(const swept_point& of, const std::vector<swept_point>& points, const Loss& loss) {
+  return !std::isnan(loss(of)) && std::ranges::none_of(points, [&](const swept_point& other) {
+    return other.bytes <= of.bytes && loss(other) <= loss(of) && (other.bytes < of.bytes || loss(other) < loss(of));
+  });
+}
+
+void mark_fronts(std::vector<swept_point>& points, const std::vector<klens::measured_version>& measured) {
+  for (swept_point& each : points) {
+    each.on_front = unbeaten(each, points, [&](const swept_point& of) { return measured[of.version + 1].kl.mean(); });
+    each.on_predicted_front = unbeaten(
+        each, points, [](const swept_point& of) { return of.predicted_kl.value_or(std::numeric_limits<double>::quiet_NaN()); });
+  }
 }
 
 nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<klens::measured_version>& measured,
@@ -112,7 +121,8 @@ nlohmann::ordered_json to_json(const swept_curve& curve, const std::vector<klens
                       {"perplexity", number(of.perplexity())},
                       {"perplexity_error", number(of.perplexity_error(measured[0]))},
                       {"top1", number(of.top1.mean())},
-                      {"pareto", each.on_front}});
+                      {"pareto", each.on_front},
+                      {"pareto_predicted", each.on_predicted_front}});
   }
   json unknown = json::array();  // as in plan.json
   for (const klens::unknown_damage& each : curve.unknown)
@@ -183,7 +193,8 @@ class sweep_report {
   }
 
   [[nodiscard]] page_table table_of() const {
-    page_table made{{"allocator", "metric", "bytes", "bits/weight", "KL predicted", "KL", "perplexity", "+-", "top-1", "front"},
+    page_table made{{"allocator", "metric", "bytes", "bits/weight", "KL predicted", "KL", "perplexity", "+-", "top-1", "front",
+                     "predicted front"},
                     {},
                     "All points",
                     true};
@@ -193,7 +204,7 @@ class sweep_report {
       made.rows.push_back({each.allocator, each.metric, std::to_string(each.bytes), text("%.3f", bits(each)),
                            each.predicted_kl ? text("%.4g", *each.predicted_kl) : "", text("%.4g", of.kl.mean()),
                            text("%.4f", of.perplexity()), std::isnan(error) ? "" : text("%.3f", error),
-                           text("%.4f", of.top1.mean()), each.on_front ? "yes" : ""});
+                           text("%.4f", of.top1.mean()), each.on_front ? "yes" : "", each.on_predicted_front ? "yes" : ""});
     }
     return made;
   }
@@ -214,7 +225,7 @@ void sweep(const sweep_arguments& arguments) {
   plan_inputs inputs{arguments.run, arguments.scores};
   swept_curve curve = plan_all(inputs, arguments);
   const std::vector<klens::measured_version> measured = inputs.measure(curve.versions);
-  mark_front(curve.points, measured);
+  mark_fronts(curve.points, measured);
   std::printf("%zu points, %zu different plans, measured on %s (%zu positions); on the Pareto front:\n\n", curve.points.size(),
               curve.versions.size(), size_text(inputs.held_out).c_str(), measured[0].kl.positions());
 
@@ -223,13 +234,13 @@ void sweep(const sweep_arguments& arguments) {
     if (each.on_front && std::ranges::none_of(front, [&](const auto* known) { return known->version == each.version; }))
       front.push_back(&each);
   std::ranges::stable_sort(front, {}, &swept_point::bytes);
-  table lines{"llrrrr"};
-  lines.add({"allocator", "metric", "bytes", "bits/weight", "kl", "ppl"});
+  table lines{"llrrrrl"};
+  lines.add({"allocator", "metric", "bytes", "bits/weight", "kl", "ppl", "by the sum of KLs, too"});
   for (const swept_point* each : front) {
     const klens::measured_version& of = measured[each->version + 1];
     lines.add({each->allocator, each->metric, text("%llu", static_cast<unsigned long long>(each->bytes)),
                text("%.3f", 8 * static_cast<double>(each->bytes) / static_cast<double>(curve.weights)),
-               text("%.5g", of.kl.mean()), text("%.4f", of.perplexity())});
+               text("%.5g", of.kl.mean()), text("%.4f", of.perplexity()), each->on_predicted_front ? "yes" : ""});
   }
   lines.print(stdout);
   std::printf("%s%s", curve.remarks.c_str(), remarks_on(curve.unknown).c_str());
