@@ -1,8 +1,6 @@
 #include "frozen_graph.hpp"
 
 #include <ggml-backend.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -11,19 +9,9 @@
 
 #include "engine.hpp"
 #include "graph_part.hpp"
+#include "memory_pages.hpp"
 
 namespace llama_adapter {
-namespace {
-
-// Gives the pages of memory back that is zero and not needed; they are zero again when they are.
-void give_back(const void* memory, std::size_t bytes) {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-  const std::uintptr_t first = (begin + page - 1) / page * page, end = (begin + bytes) / page * page;
-  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
-}
-
-}  // namespace
 
 frozen_graph::frozen_graph(llama_model* model, std::size_t length) : length_{length} {
   llama_context_params parameters = llama_context_default_params();
@@ -41,12 +29,13 @@ frozen_graph::frozen_graph(llama_model* model, std::size_t length) : length_{len
   lay_out();
   // A context fills its memory for logits and for caches with zeros: nobody reads the one here, and of the others a part.
   const auto vocabulary = static_cast<std::size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model)));
-  if (const float* const logits = llama_get_logits(context_.get())) give_back(logits, length * vocabulary * sizeof(float));
+  if (const float* const logits = llama_get_logits(context_.get()))
+    give_back_pages(logits, length * vocabulary * sizeof(float));
   for (const ggml_tensor* node : nodes_)
     for (const ggml_tensor* source : node->src)
       if (const ggml_tensor* const cache = source ? memory_of(source) : nullptr;
           cache && std::string_view{cache->name}.starts_with("cache_") && ggml_backend_buffer_is_host(cache->buffer))
-        give_back(cache->data, ggml_nbytes(cache));
+        give_back_pages(cache->data, ggml_nbytes(cache));
 }
 
 bool frozen_graph::see_node(ggml_tensor* node, bool asked, void* self) {

@@ -17,7 +17,12 @@ namespace {
 // llama-quantize's rules, as libllama exports them.
 class quantize_rules {
  public:
-  explicit quantize_rules(const llama_model* model) : state_{llama_quant_init(model, &parameters_)} {}
+  explicit quantize_rules(const llama_model* model, const mixture_rules& rules = {}) {
+    parameters_.pure = rules.pure;
+    if (rules.output) parameters_.output_tensor_type = *rules.output;
+    if (rules.token_embedding) parameters_.token_embedding_type = *rules.token_embedding;
+    state_ = llama_quant_init(model, &parameters_);
+  }
   quantize_rules(const quantize_rules&) = delete;
   quantize_rules& operator=(const quantize_rules&) = delete;
   ~quantize_rules() { llama_quant_free(state_); }
@@ -31,7 +36,7 @@ class quantize_rules {
 
  private:
   llama_model_quantize_params parameters_ = llama_model_quantize_default_params();
-  quantize_state_impl* state_;
+  quantize_state_impl* state_ = nullptr;
 };
 
 // llama-quantize goes from block to block, and by names inside of one.
@@ -141,11 +146,30 @@ std::vector<paged_matrix> gguf_model::stored_matrices() const {
   return all;
 }
 
-tensor_types gguf_model::types_in(llama_ftype mixture) const {
+tensor_types gguf_model::types_by(const mixture_rules& rules) const {
+  tensor_types types;
+  for (const matrix_tensors& each : matrices_) {
+    const bool is_embedding = each.name == "token_embd.weight";
+    if (!is_embedding && each.name != "output.weight") continue;
+    const std::optional<ggml_type> type =
+        is_embedding && (rules.token_embedding || !tied_) ? rules.token_embedding : rules.output;
+    if (!type) continue;
+    const std::int64_t columns = each.copies.front()->ne[0];
+    if (columns % ggml_blck_size(*type) != 0)
+      throw klens::argument_error{std::string{ggml_type_name(*type)} + " for " + each.name + ": its rows of " +
+                                  std::to_string(columns) + " weights are no whole blocks of " +
+                                  std::to_string(ggml_blck_size(*type))};
+    types[each.name] = *type;
+  }
+  return types;
+}
+
+tensor_types gguf_model::types_in(llama_ftype mixture, const mixture_rules& rules) const {
+  (void)types_by(rules);
   std::vector<ggml_tensor*> in_order;
   for (const matrix_tensors& each : matrices_) in_order.push_back(each.copies.front());
   std::ranges::sort(in_order, {}, [](const ggml_tensor* each) { return quantize_order(each->name); });
-  const std::vector<ggml_type> types = quantize_rules{model_.get()}.types(mixture, in_order);
+  const std::vector<ggml_type> types = quantize_rules{model_.get(), rules}.types(mixture, in_order);
   tensor_types by_name;
   for (std::size_t i = 0; i < types.size(); ++i) by_name[in_order[i]->name] = types[i];
   return by_name;

@@ -23,6 +23,13 @@ enum class arithmetic {
   stored   ///< as llama.cpp --no-repack runs the file: kernels round activations to what goes with the type of the weights
 };
 
+/// What llama-quantize is told beside a mixture.
+struct mixture_rules {
+  bool pure = false;                           ///< --pure: the mixture's first type for all tensors
+  std::optional<ggml_type> output{};           ///< --output-tensor-type
+  std::optional<ggml_type> token_embedding{};  ///< --token-embedding-type
+};
+
 struct run_settings {
   std::size_t threads = 1;  ///< logits do not depend on it
   int gpu_layers = 0;       ///< as llama.cpp's -ngl
@@ -48,7 +55,11 @@ class gguf_model {
   [[nodiscard]] bool tied() const noexcept { return tied_; }
   [[nodiscard]] llama_model* handle() const noexcept { return model_.get(); }
   /// What llama-quantize makes of these matrices in one of its mixtures ("Q4_K_M" is LLAMA_FTYPE_MOSTLY_Q4_K_M).
-  [[nodiscard]] tensor_types types_in(llama_ftype mixture) const;
+  /// Throws klens::argument_error where a rule's type does not divide the rows of its tensor: there llama-quantize fails.
+  [[nodiscard]] tensor_types types_in(llama_ftype mixture, const mixture_rules& rules = {}) const;
+  /// The types that the rules alone decide, whatever the mixture. An embedding that is the head as well is the output tensor,
+  /// unless a type is given for it. Throws as types_in does.
+  [[nodiscard]] tensor_types types_by(const mixture_rules& rules) const;
 
   /// Logits [sequences * length x vocabulary].
   [[nodiscard]] klens::matrix<float> logits(std::span<const std::int32_t> tokens, std::size_t length);

@@ -9,7 +9,9 @@
 #include <string_view>
 
 #include "engine.hpp"
+#include "ggml_format.hpp"
 #include "gguf_file.hpp"
+#include "gguf_plan.hpp"
 #include "llama_test.hpp"
 
 using namespace llama_adapter;
@@ -73,16 +75,73 @@ TEST_CASE("a text needs a tokenizer") {
   CHECK_THROWS_AS((void)model.tokens_of("text", true), klens::error);
 }
 
-TEST_CASE("mixtures are those of llama-quantize") {
-  const gguf_file file{written({})};
+namespace {
+
+// What llama-quantize makes of a file in a mixture, told the rules, with an importance matrix where it wants one.
+gguf_file quantized_by(const gguf_file& file, llama_ftype mixture, const mixture_rules& rules, bool with_importance) {
+  std::vector<std::vector<float>> importance;
+  std::vector<llama_model_imatrix_data> of_tensors;
+  for (const gguf_tensor& each : file.tensors()) importance.emplace_back(each.columns * each.experts, 1.0f);
+  for (std::size_t i = 0; i < importance.size(); ++i)
+    of_tensors.push_back({file.tensors()[i].name.c_str(), importance[i].data(), importance[i].size()});
+  of_tensors.push_back({nullptr, nullptr, 0});
+  llama_model_quantize_params parameters = llama_model_quantize_default_params();
+  parameters.ftype = mixture;
+  parameters.nthread = 1;
+  parameters.pure = rules.pure;
+  if (rules.output) parameters.output_tensor_type = *rules.output;
+  if (rules.token_embedding) parameters.token_embedding_type = *rules.token_embedding;
+  if (with_importance) parameters.imatrix = of_tensors.data();
+  REQUIRE(llama_model_quantize(file.path().c_str(), scratch("quantized.gguf").c_str(), &parameters) == 0);
+  return gguf_file{scratch("quantized.gguf")};
+}
+
+void check_mixture(const tiny_model& of, const std::string& name, const mixture_rules& rules, bool with_importance = false) {
+  CAPTURE(name);
+  CAPTURE(of.experts);
+  CAPTURE(of.tied);
+  const gguf_file file{written(of)};
   const gguf_model model{file, arithmetic::floats, {}};
-  for (const llama_ftype mixture : {LLAMA_FTYPE_MOSTLY_Q4_K_M, LLAMA_FTYPE_MOSTLY_Q4_0, LLAMA_FTYPE_MOSTLY_Q3_K_S}) {
-    const gguf_file made{quantized(file, mixture)};
-    for (const auto& each : model.types_in(mixture)) {
-      CAPTURE(each.first);
-      CHECK(made.at(each.first).type == each.second);
-    }
+  const gguf_file made = quantized_by(file, mixture_of(name), rules, with_importance);
+  for (const auto& [tensor, type] : model.types_in(mixture_of(name), rules)) {
+    CAPTURE(tensor);
+    CHECK(ggml_format::name_of(made.at(tensor).type) == ggml_format::name_of(type));
   }
+}
+
+}  // namespace
+
+TEST_CASE("mixtures are those of llama-quantize, of experts too") {
+  for (const std::uint32_t experts : {0u, 3u, 8u}) {
+    for (const char* each :
+         {"Q4_0",   "Q4_1", "Q5_0",  "Q5_1",  "Q8_0",   "Q2_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L",    "Q4_K_S", "Q4_K_M", "Q5_K_S",
+          "Q5_K_M", "Q6_K", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS", "TQ1_0",  "TQ2_0",  "MXFP4_MOE", "Q2_0",   "F16",    "BF16"})
+      check_mixture({.experts = experts}, each, {});
+    for (const char* each : {"Q2_K_S", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XS"})
+      check_mixture({.experts = experts}, each, {}, true);
+  }
+}
+
+TEST_CASE("mixtures are those of llama-quantize --pure, --output-tensor-type and --token-embedding-type") {
+  for (const bool tied : {false, true})
+    for (const char* each : {"Q4_K_M", "Q3_K_M", "Q4_0", "F16"})
+      for (const mixture_rules& rules :
+           {mixture_rules{.pure = true}, mixture_rules{.output = GGML_TYPE_Q5_K},
+            mixture_rules{.token_embedding = GGML_TYPE_Q3_K}, mixture_rules{true, GGML_TYPE_Q8_0, GGML_TYPE_F16}})
+        check_mixture({.tied = tied}, each, rules);
+}
+
+TEST_CASE("rules decide the type of the output tensor, which a tied embedding is as well, and of the embedding before that") {
+  const mixture_rules output{.output = GGML_TYPE_Q5_K}, embedding{.token_embedding = GGML_TYPE_Q3_K},
+      both{false, GGML_TYPE_Q5_K, GGML_TYPE_Q3_K};
+  const gguf_file separate{written(tiny_model{}, "separate.gguf")}, tied{written(tiny_model{.tied = true}, "tied.gguf")};
+  const gguf_model two{separate, arithmetic::stored, {}}, one{tied, arithmetic::stored, {}};
+  CHECK(two.types_by({}).empty());
+  CHECK(two.types_by(output) == tensor_types{{"output.weight", GGML_TYPE_Q5_K}});
+  CHECK(two.types_by(both) == tensor_types{{"output.weight", GGML_TYPE_Q5_K}, {"token_embd.weight", GGML_TYPE_Q3_K}});
+  CHECK(one.types_by(output) == tensor_types{{"token_embd.weight", GGML_TYPE_Q5_K}});
+  CHECK(one.types_by(embedding) == tensor_types{{"token_embd.weight", GGML_TYPE_Q3_K}});
+  CHECK(one.types_by(both) == tensor_types{{"token_embd.weight", GGML_TYPE_Q3_K}});
 }
 
 TEST_CASE("the shipped model in GGUF gives the logits of transformers") {

@@ -87,6 +87,7 @@ void graph_runner::multiply(klens::const_matrix_ref<float> x, const paged_matrix
     klens::parallel_for(threads_, static_cast<std::size_t>(count), [&](std::size_t r) {
       weights_.unpack(by, first + r, panel.middleRows(static_cast<Eigen::Index>(r), 1));
     });
+    weights_.leave(by, first, static_cast<std::size_t>(count));
     const ggml_context_ptr memory = memory_for_graph(3, 3);
     ggml_tensor* const a = ggml_new_tensor_2d(memory.get(), GGML_TYPE_F32, columns, count);
     ggml_tensor* const b = ggml_new_tensor_2d(memory.get(), GGML_TYPE_F32, columns, factor.rows());

@@ -2,9 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <klens/version.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "command_parts.hpp"
+#include "ggml_format.hpp"
 #include "plan_command.hpp"
 #include "rank_command.hpp"
 
@@ -15,6 +18,12 @@ template <class Value>
 void rename(CLI::App& command, const std::string& known, const std::string& name, Value& value, const char* help) {
   command.remove_option(command.get_option(known));
   command.add_option(name + "," + known, value, help);
+}
+
+// A type of ggml's by its name.
+void add_type(CLI::App& command, const char* name, std::optional<ggml_type>& type, const char* help) {
+  command.add_option_function<std::string>(
+      name, [&type](const std::string& text) { type = llama_adapter::ggml_format{std::string_view{text}}.type(); }, help);
 }
 
 void add_token_options(CLI::App& command, programs::run_arguments& run, llama_adapter::llama_arguments& of_llama) {
@@ -55,6 +64,10 @@ void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
   command.add_option("--keep", plan.rules.keep, "tensors in whose names this regular expression is found stay as they are");
   command.add_option("--assume-harmless", plan.rules.assume_harmless,
                      "tensors whose damage counts as 0 where the scores do not know it (a change that reached no logit)");
+  command.add_flag("--pure", plan.rules.mixture.pure, "as llama-quantize's: its own mixtures have their first type throughout");
+  add_type(command, "--output-tensor-type", plan.rules.mixture.output, "as llama-quantize's: the type of output.weight");
+  add_type(command, "--token-embedding-type", plan.rules.mixture.token_embedding,
+           "as llama-quantize's: the type of token_embd.weight");
   command.add_option("--floor", plan.rules.floor,
                      "no tensor may lose more than so many nats/token; one that would in every type stays as it is");
   command.add_option("--output", plan.output, "write the types here, for llama-quantize --tensor-type-file");

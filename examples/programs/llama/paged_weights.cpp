@@ -9,6 +9,8 @@
 #include <map>
 #include <utility>
 
+#include "memory_pages.hpp"
+
 namespace llama_adapter {
 namespace {
 
@@ -56,7 +58,10 @@ paged_weights::paged_weights(std::vector<paged_matrix> matrices, packers packer_
       floats += each.rows * each.columns;
       largest = std::max(largest, floats);
     }
-    matrices_.push_back(std::make_unique<paged_matrix>(std::move(each)));
+    paged_matrix& made = *matrices_.emplace_back(std::make_unique<paged_matrix>(std::move(each)));
+    made.is_mapped =
+        is_mapped_file(made.file.data, made.rows * ggml_row_size(made.file.type, static_cast<std::int64_t>(made.columns)));
+    leave(made, 0, made.rows);  // llama.cpp has read all of it
   }
   arena_.resize(largest + kept_);
   std::size_t next = largest;
@@ -95,10 +100,17 @@ void paged_weights::fill_slot(const paged_matrix& from, std::size_t slot) {
            Eigen::Map<klens::matrix<float>>{arena_.data() + slot + first * from.columns, static_cast<Eigen::Index>(count),
                                             static_cast<Eigen::Index>(from.columns)});
   });
+  leave(from, 0, from.rows);
 }
 
 void paged_weights::unpack(const paged_matrix& from, std::size_t first, klens::matrix_ref<float> into) const {
   unpack_rows(from.current, from.columns, first, into);
+}
+
+void paged_weights::leave(const paged_matrix& of, std::size_t first, std::size_t count) const {
+  if (!of.is_mapped) return;
+  const std::size_t row_bytes = ggml_row_size(of.file.type, static_cast<std::int64_t>(of.columns));
+  give_back_pages(of.file.data + first * row_bytes, count * row_bytes);
 }
 
 // Gives every copy the memory that it has from now on.
@@ -148,6 +160,7 @@ klens::weight_change paged_weights::change(paged_matrix& matrix, const klens::sc
       part.error.energy += own.cast<double>().squaredNorm();
       part.error.squared_error += (kept.cast<double>() - own.cast<double>()).squaredNorm();
     }
+    leave(matrix, first, count);  // so that what is kept takes their place
   });
   klens::weight_change all;
   for (const klens::weight_change& each : parts) {

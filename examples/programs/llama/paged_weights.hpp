@@ -43,6 +43,7 @@ struct paged_matrix {
   std::size_t rows_of_expert = 0;  ///< rows, where there are no experts
   std::vector<copy> copies;
   packed file, current;
+  bool is_mapped = false;          ///< the file's weights: their pages need not stay in memory
   std::vector<std::byte> changed;  ///< what a candidate keeps, packed
   klens::matrix<float> lent;       ///< or as floats that somebody has borrowed
 };
@@ -76,6 +77,9 @@ class paged_weights {
 
   /// Rows first, first + 1, ... of the current weights.
   void unpack(const paged_matrix& from, std::size_t first, klens::matrix_ref<float> into) const;
+
+  /// The file's own rows are not needed for now: where it is mapped, their pages leave memory.
+  void leave(const paged_matrix& of, std::size_t first, std::size_t count) const;
 
   [[nodiscard]] std::span<const std::unique_ptr<paged_matrix>> matrices() const noexcept { return matrices_; }
   /// A layer for each of them, which ends with this object.

@@ -37,6 +37,11 @@ void check_request(const plan_arguments& arguments) {
       1)
     throw klens::argument_error{"give one of --size, --bpw and --like"};
   if (!arguments.limit.like.empty()) (void)mixture_of(arguments.limit.like);
+  if (arguments.of_llama.imatrix.empty())
+    for (const std::optional<ggml_type>& each : {arguments.rules.mixture.output, arguments.rules.mixture.token_embedding})
+      if (each && ggml_format{*each}.needs_importance())
+        throw klens::argument_error{"the type " + ggml_format::name_of(*each) +
+                                    " needs an importance matrix; give one with --imatrix"};
   if (arguments.rules.floor && !(*arguments.rules.floor > 0))
     throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
@@ -186,9 +191,15 @@ void plan(const plan_arguments& arguments) {
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   const programs::token_set held_out = has_tokens ? read_held_out(arguments, model, scored) : programs::token_set{};
 
-  const klens::scored_units all = units_of(scored.result, tensors, file, arguments.rules);
+  if (!importance && !arguments.limit.like.empty())
+    for (const auto& [name, type] : model.types_in(mixture_of(arguments.limit.like), arguments.rules.mixture))
+      if (ggml_format{type}.needs_importance())
+        throw klens::argument_error{"--like " + arguments.limit.like +
+                                    ": llama-quantize makes it with an importance matrix only; give one with --imatrix"};
+  const klens::scored_units all =
+      units_of(scored.result, tensors, file, model.types_by(arguments.rules.mixture), arguments.rules);
   const std::vector<klens::plan_unit>& units = all.units;
-  const std::uint64_t budget = budget_of(arguments.limit, file, model, units);
+  const std::uint64_t budget = budget_of(arguments.limit, file, model, arguments.rules.mixture, units);
   klens::allocation chosen;
   try {
     chosen = klens::exact{}(units, budget);
@@ -201,13 +212,10 @@ void plan(const plan_arguments& arguments) {
   const std::uint64_t bytes = file.file_bytes_as(types);
 
   std::vector<version> versions;
-  for (const std::string& name : {std::string{"Q8_0"}, std::string{"Q4_K_M"}, std::string{"Q4_0"}}) {
-    const tensor_types made = model.types_in(mixture_of(name));
+  for (const std::string& name : {std::string{"Q8_0"}, std::string{"Q4_K_M"}, std::string{"Q4_0"}, arguments.limit.like}) {
+    if (name.empty() || std::ranges::find(versions, name, &version::name) != versions.end()) continue;
+    const tensor_types made = model.types_in(mixture_of(name), arguments.rules.mixture);
     versions.push_back({name, made, file.file_bytes_as(made)});
-  }
-  if (!arguments.limit.like.empty() && std::ranges::find(versions, arguments.limit.like, &version::name) == versions.end()) {
-    const tensor_types made = model.types_in(mixture_of(arguments.limit.like));
-    versions.push_back({arguments.limit.like, made, file.file_bytes_as(made)});
   }
   versions.push_back({"plan", types, bytes});
   std::vector<std::optional<double>> kl;

@@ -178,6 +178,29 @@ TEST_CASE("klens-llama plan: the type file and the command say all that llama-qu
   check_refused("--types q4_k", "--size " + std::to_string(bytes_of_the_rest() + bytes_of(smaller) - 1), "plan");
 }
 
+TEST_CASE("klens-llama plan: a tensor whose type is told gets it, and llama-quantize's mixtures are told the same") {
+  const std::string told = "--output-tensor-type q8_0 --token-embedding-type Q4_K ";
+  for (const char* budget : {"--bpw 5 ", "--bpw 8 ", "--bpw 12 "}) {
+    CAPTURE(budget);
+    const planned made = plan(three_types, budget + told);
+    CHECK(made.types.at("output.weight") == "q8_0");
+    CHECK(made.types.at("token_embd.weight") == "q4_k");
+    CHECK(made.bytes() == bytes_of_the_rest() + bytes_of(made.types));
+  }
+  const planned like = plan(three_types, "--like Q4_0 --pure " + told);
+  std::map<std::string, std::string> pure = all_as("q4_0");
+  pure["output.weight"] = "q8_0";
+  pure["token_embd.weight"] = "q4_k";
+  CHECK(like.number_after("\nQ4_0") == bytes_of_the_rest() + bytes_of(pure));
+  CHECK(plan(three_types, "--like Q4_0").number_after("\nQ4_0") != bytes_of_the_rest() + bytes_of(all_as("q4_0")));
+  CHECK(plan(three_types, "--like Q4_0 --pure").number_after("\nQ4_0") == bytes_of_the_rest() + bytes_of(all_as("q4_0")));
+  CHECK(plan(three_types, "--bpw 20 --output-tensor-type f16").types == all_as("f16"));  // it has that already
+  check_refused(three_types, "--bpw 8 --output-tensor-type q6_k", "the scores do not know output.weight as q6_k");
+  check_refused(three_types, "--bpw 8 --output-tensor-type q9_k", "unknown type 'q9_k'");
+  check_refused(three_types, "--bpw 8 --output-tensor-type iq2_xs", "the type iq2_xs needs an importance matrix");
+  check_refused(three_types, "--like IQ2_XS", "--like IQ2_XS: llama-quantize makes it with an importance matrix only");
+}
+
 TEST_CASE("klens-llama plan: tensors are kept by name, and by what they would lose") {
   const planned kept = plan(three_types, "--bpw 8 --keep output --keep token_embd");
   for (const auto& each : kept.types) {

@@ -10,7 +10,7 @@
 namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 
 /// Gives what was changed in the residual stream so many times its energy.
-inline void scale_change(matrix_ref<float> changed, const matrix<float>& untouched, float energy) {
+inline void scale_change(matrix_ref<float> changed, const const_matrix_ref<float>& untouched, float energy) {
   const float by = std::sqrt(energy);
   for (Eigen::Index r = 0; r < changed.rows(); ++r) {
     const std::span<float> moved = row(changed, r);

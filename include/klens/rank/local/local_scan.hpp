@@ -85,7 +85,7 @@ class local_scan {
   // The untouched model on one batch.
   struct batch {
     stage_entries entries;
-    std::map<std::size_t, matrix<float>> exits;  // the residual stream after each stage that has candidates
+    std::map<std::size_t, matrix<float>> exits;  // the residual stream after stages that have candidates, where no entry has it
     batch_reference reference;
   };
   // What is done with a candidate on a batch.
@@ -119,7 +119,7 @@ class local_scan {
     batch on;
     driver& forward = forward_;
     on.entries = run_stages(forward, index, wanted_, [&](any_state& at, std::size_t stage) {
-      if (!refining()) on.exits.emplace(stage, forward_.residual(at));
+      if (!refining() && !wanted_[stage + 1] && stage + 1 < forward_.stages()) on.exits.emplace(stage, forward_.residual(at));
     });
     on.reference = take_reference(forward, on.entries.rbegin()->second, book_.next_batch(), options_, index);
     book_.open_batch(on.reference);
@@ -138,7 +138,7 @@ class local_scan {
   }
 
   /// False: the caller wants to stop.
-  bool run_candidates(std::size_t index, const batch& on) {
+  bool run_candidates(std::size_t index, batch& on) {
     std::vector<task> tasks(scores_.size(), task::nothing);
     if (refining()) {
       for (const std::size_t c : contested_) tasks[c] = task::measure;
@@ -163,13 +163,13 @@ class local_scan {
     return run_tasks(tasks, on);
   }
 
-  bool run_tasks(const std::vector<task>& tasks, const batch& on) {
+  bool run_tasks(const std::vector<task>& tasks, batch& on) {
     for (std::size_t l = 0; l < layers_.size(); ++l)
       if (!run_layer(l, tasks, on)) return false;
     return true;
   }
 
-  bool run_layer(std::size_t l, const std::vector<task>& tasks, const batch& on) {
+  bool run_layer(std::size_t l, const std::vector<task>& tasks, batch& on) {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
     for (const std::size_t candidate : book_.candidates_of(l)) {
@@ -196,12 +196,12 @@ class local_scan {
     return true;
   }
 
-  void run_candidate(std::size_t candidate, task wanted, const weight_error& error, const batch& on, const head_turns& turns) {
+  void run_candidate(std::size_t candidate, task wanted, const weight_error& error, batch& on, const head_turns& turns) {
     std::size_t stage = layers_[scores_.layer_of(candidate)].stage;
     any_state at = on.entries.at(stage);
     if (scores_.is_local(candidate) && !refining()) {
       run_stage(at, stage, on);
-      scores_.add_energies(candidate, relative_energies(forward_.residual(at), on.exits.at(stage), on.reference));
+      scores_.add_energies(candidate, relative_energies(forward_.residual(at), exit_of(stage, on), on.reference));
       ++stage;
     }
     if (wanted == task::energy) {
@@ -212,6 +212,13 @@ class local_scan {
     const batch_damage damage = damage_from(at, stage, on, kls, turns);
     book_.add(candidate, error, damage, damage.changed ? outcome::measured : outcome::output_unchanged);
     scores_.add_kls(candidate, std::move(kls));
+  }
+
+  /// The residual stream of the untouched model after a stage that has candidates.
+  [[nodiscard]] const_matrix_ref<float> exit_of(std::size_t stage, batch& on) {
+    const auto own = on.exits.find(stage);
+    if (own != on.exits.end()) return own->second;
+    return forward_.residual(on.entries.at(stage + 1));
   }
 
   /// Runs one stage, and counts it.
@@ -231,7 +238,7 @@ class local_scan {
   }
 
   /// Is the damage quadratic in the perturbation? The most damaging calibration is run with half and with twice the energy.
-  void check_curvature(const batch& on) {
+  void check_curvature(batch& on) {
     const auto [probe, whole] = scores_.worst_measured();
     if (!(whole > 0)) return;
     layer& perturbed = layers_[scores_.layer_of(probe)];
@@ -245,7 +252,7 @@ class local_scan {
     }
     const auto times_at = [&, all = whole](float energy) {  // clang 14 captures no structured binding
       any_state probed = at;
-      scale_change(forward_.residual(probed), on.exits.at(stage), energy);
+      scale_change(forward_.residual(probed), exit_of(stage, on), energy);
       std::vector<double> kls(on.reference.rows.size());
       (void)damage_from(probed, stage + 1, on, kls, {});
       return std::accumulate(kls.begin(), kls.end(), 0.0) / all;

@@ -15,7 +15,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
 /// At each measured position |change|^2 / |residual|^2, what a candidate does to the residual stream at the exit of its own
 /// stage; 0 where there is no residual.
 [[nodiscard]] inline std::vector<double> relative_energies(const const_matrix_ref<float>& changed,
-                                                           const matrix<float>& untouched, const batch_reference& reference) {
+                                                           const const_matrix_ref<float>& untouched,
+                                                           const batch_reference& reference) {
   if (changed.rows() != untouched.rows() || changed.cols() != untouched.cols())
     throw shape_error{"the residual stream was " + shape_text(untouched.rows(), untouched.cols()) + " and is now " +
                       shape_text(changed.rows(), changed.cols())};
