@@ -19,6 +19,10 @@ struct effect_part {
 struct coefficient {
   double value = 0;
   double prior_precision = 0;  ///< 0: nothing is known
+  double mean = 0;             ///< over what was noted
+  std::size_t noted = 0;
+
+  void note() noexcept { mean += (value - mean) / static_cast<double>(++noted); }
 
   /// One step of Gibbs sampling. `left` are what the observations differ by from all effects, this one included.
   void draw(std::span<const double> factors, std::span<double> left, std::span<const double> precision, random_stream& random) {
@@ -45,6 +49,8 @@ class effect_group {
     effect_group made;
     made.units_.assign(members, 0);
     made.precisions_.assign(members, 1);
+    made.sums_.assign(members, 0);
+    made.is_seen_.assign(members, false);
     made.prior_ = prior;
     made.spread_ = prior / 2;
     made.heavy_ = heavy_tails;
@@ -58,6 +64,18 @@ class effect_group {
   }
 
   [[nodiscard]] double of(const effect_part& part) const noexcept { return spread_ * units_[part.member] * part.factor; }
+  /// The mean over what was noted.
+  [[nodiscard]] double mean_of(const effect_part& part) const noexcept {
+    return sums_[part.member] / static_cast<double>(noted_) * part.factor;
+  }
+
+  /// Takes the current effects into their means. One that no observation has a part in is as good as its prior, around 0: what was
+  /// drawn for it is left out.
+  void note() {
+    for (std::size_t m = 0; m < units_.size(); ++m)
+      if (is_seen_[m]) sums_[m] += spread_ * units_[m];
+    ++noted_;
+  }
 
   /// One sweep of Gibbs sampling: the effects given the spread, then the spread given the effects, then what all members share.
   /// `left` are what the observations differ by from all effects, `parts` how these enter them.
@@ -80,6 +98,7 @@ class effect_group {
       sums[parts[i].member] += factor * precision[i] * left[i];
     }
     for (std::size_t m = 0; m < units_.size(); ++m) {
+      is_seen_[m] = weights[m] > 0;
       if (heavy_) precisions_[m] = weights[m] > 0 ? draw_precision(5, units_[m], random) : draw_precision(4, 0, random);
       const double weight = precisions_[m] + weights[m];
       units_[m] = sums[m] / weight + random.normal() / std::sqrt(weight);
@@ -120,6 +139,9 @@ class effect_group {
 
   std::vector<double> units_;
   std::vector<double> precisions_;  // of the unit effects' prior
+  std::vector<double> sums_;        // of the effects that were noted
+  std::vector<bool> is_seen_;       // in observations
+  std::size_t noted_ = 0;
   double prior_ = 0;
   double spread_ = 0;
   bool heavy_ = false;

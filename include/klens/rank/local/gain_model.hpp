@@ -81,7 +81,10 @@ class gain_model {
   }
 
   [[nodiscard]] gain_draw draw() {
-    for (int i = 0; i < thinning; ++i) sweep();
+    for (int i = 0; i < thinning; ++i) {
+      sweep();
+      note();
+    }
     gain_draw drawn{{}, 1 / (precision_.front() * seen_.front().variance)};
     drawn.log_gains.reserve(items_.size());
     for (std::size_t c = 0; c < items_.size(); ++c) {
@@ -93,13 +96,27 @@ class gain_model {
     return drawn;
   }
 
+  /// The mean log gain of each candidate over all sweeps of the draws until now, at least one. Far steadier than what single draws
+  /// say: what they add at random to a layer that was not measured is not in it.
+  [[nodiscard]] std::vector<double> mean_log_gains() const {
+    std::vector<double> means;
+    means.reserve(items_.size());
+    for (std::size_t c = 0; c < items_.size(); ++c) {
+      const double depth = centred(items_[c].depth);
+      means.push_back(level_.mean + slope_.mean * depth + bend_.mean * bend_at(depth));
+      const std::vector<effect_part> parts = parts_of(c);
+      for (std::size_t g = 0; g < parts.size(); ++g) means.back() += groups_[g].effects.mean_of(parts[g]);
+    }
+    return means;
+  }
+
  private:
   struct group {
     effect_group effects;
     bool of_slopes = false;  // its members change the slope, not the level
     std::vector<effect_part> parts = {};
   };
-  static constexpr int warm_up = 300, thinning = 2;
+  static constexpr int warm_up = 300, thinning = 4;
   // Of the factor's prior: sequences differ by more than the positions of one tell.
   static constexpr double usual_noise = 2;
   static constexpr int noise_dof = 6;
@@ -126,10 +143,15 @@ class gain_model {
     for (std::size_t i = 0; i < seen_.size(); ++i) precision_[i] = chi_squared / misses / seen_[i].variance;
   }
 
+  void note() {
+    for (coefficient* each : {&level_, &slope_, &bend_}) each->note();
+    for (group& each : groups_) each.effects.note();
+  }
+
   std::vector<gain_item> items_;
   std::vector<gain_observation> seen_;
   random_stream random_;
-  coefficient level_, slope_{0, 1 / (0.3 * 0.3)}, bend_{0, 1 / (0.3 * 0.3)};
+  coefficient level_, slope_{.prior_precision = 1 / (0.3 * 0.3)}, bend_{.prior_precision = 1 / (0.3 * 0.3)};
   std::vector<group> groups_;
   std::vector<double> ones_, depths_, bends_;  // by observation
   std::vector<double> left_, precision_;       // of it: what no effect explains yet, and how sure it is

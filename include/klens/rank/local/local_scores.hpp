@@ -117,6 +117,7 @@ class local_scores {
     std::vector<gain_observation> seen;
     drowned_ = 0;
     ties_.assign(all_.size(), 0);
+    mean_log_gains_.assign(all_.size(), 0);
     double per_position = 0;  // of the variance of a log KL
     bool to_predict = false;
     for (std::size_t c = 0; c < all_.size(); ++c) {
@@ -150,11 +151,14 @@ class local_scores {
       noise_factor += gains.noise_factor / static_cast<double>(count);
       each = log_kls(gains, per_position / positions_in_all, random);
     }
+    mean_log_gains_ = model.mean_log_gains();
     for (std::size_t c = 0; c < all_.size(); ++c)
       ties_[c] = 2 * std::sqrt(noise_factor * all_[c].variance_per_position(per_position) / positions_in_all);
     return drawn;
   }
 
+  /// The log KL of a modelled candidate, as of the last draw: the middle of its draws, without their luck.
+  [[nodiscard]] double expected_log_kl(std::size_t c) const { return std::log(all_[c].energy()) + mean_log_gains_[c]; }
   /// How near to another log KL that of each candidate can be for a scan of the whole text not to tell them apart: two of
   /// its standard errors, as of the last draw.
   [[nodiscard]] const std::vector<double>& ties() const noexcept { return ties_; }
@@ -219,7 +223,7 @@ class local_scores {
   }
 
   std::vector<local_evidence> all_;
-  std::vector<double> ties_;
+  std::vector<double> ties_, mean_log_gains_;
   std::vector<gain_item> items_;
   std::map<std::string, std::size_t> kinds_;
   std::vector<std::size_t> calibrations_;

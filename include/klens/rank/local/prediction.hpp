@@ -50,7 +50,7 @@ namespace klens::inline KLENS_INSTRUCTION_SET::detail {
   return count > 0 ? total / count : metric_score::unknown;
 }
 
-/// Fills in what the draws of all log KLs say: means (their medians), 95 % intervals, gains, and how good the ranking is.
+/// Fills in what the draws of all log KLs say: predictions, 95 % intervals, gains, and how good the ranking is.
 inline void enter_predictions(scores& found, const local_scores& known, const std::vector<std::vector<double>>& draws,
                               double floor) {
   std::vector<double> column(draws.size());
@@ -74,7 +74,7 @@ inline void enter_predictions(scores& found, const local_scores& known, const st
     each.result = outcome::measured;
     each.source = score_source::local;
     each.positions = std::max(each.positions, known.positions(c));
-    each.gain = at(0.5) / each.local_energy;
+    each.gain = std::exp(known.expected_log_kl(c)) / each.local_energy;
     kl.mean = each.local_energy * each.gain;
     quiet += kl.mean < floor ? 1 : 0;
   }
