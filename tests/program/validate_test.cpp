@@ -319,3 +319,33 @@ TEST_CASE("validate: what no interval can rest on is refused before the work") {
                           " --schemes int9-channel"),
                 "int9");
 }
+
+// Laws between KL and MSE: the mean change of a row is part of its MSE; KL of a quiet layer is half the variance of the change
+// under P; probabilities change by at most as much as sqrt(2 KL) in sum, so by less in squares.
+TEST_CASE("klens validate --explain: metrics between KL and MSE are what they are called, and stand in every table") {
+  const support::temporary_folder folder;
+  const auto run = run_klens(
+      "validate " + embedded_model + " --layers 'layers.2.(self|feed)' --schemes int8-channel --tokens " + calibration +
+      " --held-out " + held_out + " --sequences 8 --length 16 --held-out-sequences 8 --resamples 100 --explain --all" +
+      " --output " + quoted(folder / "report.json"));
+  REQUIRE_MESSAGE(run.exit_code == 0, run.errors);
+  const json report = json::parse(support::content_of(folder / "report.json"));
+  for (const json& each : report.at("candidates")) {
+    const json& scores = each.at("scores");
+    const double kl = scores.at("kl"), variance = scores.at("var_p"), centred = scores.at("mse_centred"),
+                 mse = scores.at("mse");
+    INFO(each.at("layer"));
+    CHECK(std::abs(variance / (2 * kl) - 1) < 0.05);
+    CHECK(centred < mse);
+    CHECK(centred > 0);
+    CHECK(scores.at("mse_p").get<double>() < 2 * kl);
+    CHECK(scores.at("mse_likely").get<double>() > 0);
+    // x / T has KL 1/T^2 as large where P does not change; flatter P weighs more tokens, but never more than all
+    CHECK(scores.at("kl_t0.5").get<double>() > kl);
+    CHECK(scores.at("kl_t2").get<double>() < kl);
+  }
+  for (const char* const name : {"kl_t0.5", "kl_t2", "var_p", "mse_centred", "mse_likely", "mse_p"}) {
+    CHECK(report.at("metrics").contains(name));
+    CHECK(run.output.find(name) != std::string::npos);
+  }
+}

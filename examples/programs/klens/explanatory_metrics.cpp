@@ -76,4 +76,10 @@ std::vector<klens::any_metric> explanatory_metrics() {
   return {kl_sharper{}, kl_flatter{}, variance_under_p{}, mse_centred{}, mse_likely{}, mse_of_probabilities{}};
 }
 
+klens::any_metric metric_of_study(const std::string& name) {
+  for (const klens::any_metric& each : explanatory_metrics())
+    if (each.name == name) return each;
+  return klens::any_metric::parse(name);
+}
+
 }  // namespace programs

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <klens/metric/any_metric.hpp>
+#include <string>
 #include <vector>
 
 namespace programs {
@@ -13,5 +14,8 @@ namespace programs {
 ///   mse_p            squared error of the probabilities
 /// All in double; higher is worse. Slower than klens' own: each reads both rows again.
 [[nodiscard]] std::vector<klens::any_metric> explanatory_metrics();
+
+/// One of those, or of klens' own, by name. Throws klens::argument_error where nobody knows it.
+[[nodiscard]] klens::any_metric metric_of_study(const std::string& name);
 
 }  // namespace programs

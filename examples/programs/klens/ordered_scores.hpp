@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <klens/metric/any_metric.hpp>
 #include <klens/stats/bootstrap.hpp>
 #include <klens/stats/interval.hpp>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include "explanatory_metrics.hpp"
 #include "validate_study.hpp"
 
 namespace programs {
@@ -40,7 +40,7 @@ class ordered_scores {
       errors_to_zero_.push_back(error > 0 ? to_zero / error : 0);
     }
     for (std::size_t m = 0; m < scanned; ++m)
-      signs_.push_back(klens::any_metric::parse(all.metrics[m].name).higher_mean_is_worse() ? 1 : -1);
+      signs_.push_back(metric_of_study(all.metrics[m].name).higher_mean_is_worse() ? 1 : -1);
   }
 
   [[nodiscard]] std::span<const klens::score_list> lists() const noexcept { return lists_; }
