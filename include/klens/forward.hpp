@@ -2,10 +2,12 @@
 
 #include <concepts>
 #include <cstddef>
+#include <functional>
 #include <klens/error.hpp>
 #include <klens/matrix.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -111,6 +113,17 @@ concept positioned_forward = staged_forward<F> && requires(F& f, const state_of<
   { f.logits(state, rows) } -> logits_matrix;
 };
 
+/// Sees the inputs [positions x in] that are multiplied with the weights of a layer, W [out x in]. One call at a time.
+using input_observer = std::function<void(std::string_view layer, const const_matrix_ref<float>& inputs)>;
+
+/// A forward, of any strength, that shows what goes into its layers:
+///   observe_inputs(observer)  from now on each product with a layer's weights calls observer(name, inputs), until an empty
+///                             observer is given. Calls must come in the same order, and one at a time, whenever the forward runs
+template <class F>
+concept input_showing_forward = requires(F& f, const input_observer& observer) {
+  f.observe_inputs(observer);
+};
+
 /// A forward of any strength.
 template <class F>
 concept any_forward = forward_pass<F> || batched_forward<F> || staged_forward<F>;
@@ -135,6 +148,9 @@ consteval void expect_forward() {
       static_assert(residual_forward<F>,
                     "klens: the forward's residual must be: klens::matrix_ref<float> residual(state&), a view of row-major "
                     "floats [positions x width]");
+    if constexpr (requires { &F::observe_inputs; })
+      static_assert(input_showing_forward<F>,
+                    "klens: the forward's observe_inputs must be: void observe_inputs(const klens::input_observer&)");
     if constexpr (requires { &F::positions; })
       static_assert(positioned_forward<F>,
                     "klens: a forward with positions(const state&) also needs logits(const state&, std::span<const "

@@ -25,7 +25,10 @@
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/gguf_affine.hpp>
 #include <klens/quant/gguf_k.hpp>
+#include <klens/quant/informed.hpp>
+#include <klens/quant/informed_integer.hpp>
 #include <klens/quant/integer.hpp>
+#include <klens/quant/layer_inputs.hpp>
 #include <klens/quant/mxfp4.hpp>
 #include <klens/quant/nf4.hpp>
 #include <klens/quant/nvfp4.hpp>
@@ -34,6 +37,7 @@
 #include <klens/quant/scheme.hpp>
 #include <klens/quant/scheme_parts.hpp>
 #include <klens/rank/any_stopping_rule.hpp>
+#include <klens/rank/gather_inputs.hpp>
 #include <klens/rank/lists.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/merge.hpp>

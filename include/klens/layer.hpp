@@ -9,6 +9,7 @@
 #include <klens/error.hpp>
 #include <klens/lent_weights.hpp>
 #include <klens/matrix.hpp>
+#include <klens/quant/layer_inputs.hpp>
 #include <limits>
 #include <memory>
 #include <span>
@@ -19,6 +20,10 @@
 #include <vector>
 
 namespace klens::inline KLENS_INSTRUCTION_SET {
+
+namespace detail {
+class informed_memory;
+}
 
 /// What a layer does in its block, read off its name: "model.layers.0.mamba.x_proj.weight" is an "x_proj".
 [[nodiscard]] inline std::string kind_of(std::string_view name) {
@@ -39,10 +44,11 @@ class layer {
   using store_function = std::function<void(const_matrix_ref<float> from)>;
 
   std::string name;
-  std::string kind;             ///< for summaries; kind_of(name) unless set
-  std::size_t stage = 0;        ///< the first stage of a staged forward that uses the weights; stages() for the head
-  std::size_t last_stage = 0;   ///< the last one that does, where that is a later stage (an embedding tied to the head)
-  std::string note;             ///< printed beside it, e.g. that the weights are tied
+  std::string kind;            ///< for summaries; kind_of(name) unless set
+  std::size_t stage = 0;       ///< the first stage of a staged forward that uses the weights; stages() for the head
+  std::size_t last_stage = 0;  ///< the last one that does, where that is a later stage (an embedding tied to the head)
+  std::string note;            ///< printed beside it, e.g. that the weights are tied
+  std::shared_ptr<const layer_inputs> inputs;  ///< what its inputs were like, for schemes that ask (gather_inputs); may be null
   std::string restore_failure;  ///< why its weights could not be put back as they were; empty: they are as they were
 
   /// A view of a row-major matrix of float, half or bfloat16, or of a Map, Ref or block of rows of one:
@@ -168,6 +174,7 @@ class layer {
   }
 
  private:
+  friend class weight_guard;
   enum class memory { floats, halves, bfloats, callables, lent };
   struct callables {
     load_function load;
@@ -234,6 +241,7 @@ class layer {
   Eigen::Index stride_ = 0;
   std::shared_ptr<const callables> callables_;
   std::shared_ptr<lent_weights> lent_;
+  std::shared_ptr<detail::informed_memory> informed_;  // weight_guard's
 };
 
 }  // namespace klens

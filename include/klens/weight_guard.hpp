@@ -7,13 +7,33 @@
 #include <klens/detail/text.hpp>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
+#include <klens/matrix.hpp>
+#include <klens/quant/detail/informed_memory.hpp>
+#include <klens/quant/layer_inputs.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
 
 namespace klens::inline KLENS_INSTRUCTION_SET {
+
+/// The scheme as it stores that layer: one that looks at inputs has seen the layer's. Throws argument_error, naming the layer,
+/// where they are not known; shape_error where they are not those of its columns.
+[[nodiscard]] inline scheme scheme_for(const layer& of, const scheme& storage) {
+  if (storage.needs() == input_need::nothing) return storage;
+  if (!of.inputs)
+    detail::refuse<argument_error>(
+        {of.name, " as ", storage.name(),
+         ": nothing is known of the layer's inputs; gather them first (gather_inputs; klens rank and "
+         "klens plan --statistics)"});
+  if (of.inputs->positions == 0 && of.inputs->mean_squares.empty())  // of this layer alone, as where weights are too large
+    detail::refuse<numeric_error>({"nothing came into this layer on the tokens that were looked at; ", storage.name(),
+                                   " needs to see its inputs: use other tokens or a plain scheme"});
+  detail::expect_inputs(of.name, *of.inputs, of.columns());
+  return storage.informed_by(of.inputs);
+}
 
 /// Keeps a copy of a layer's weights and puts it back, bit for bit, when it goes: also after an exception. In between the layer
 /// can take other weights as often as one likes.
@@ -42,14 +62,14 @@ class weight_guard {
   weight_error apply(const scheme& storage, const round_trip_options& options = {}) {
     applied_ = true;
     if (lent_weights* const lent = layer_->lent()) {
-      if (lent->changes_itself()) return lent->change(storage, options.threads);
+      if (lent->changes_itself()) return lent->change(scheme_for(*layer_, storage), options.threads);
       matrix_ref<float> floats =
           lent->borrow(static_cast<Eigen::Index>(layer_->rows()), static_cast<Eigen::Index>(layer_->columns()));
-      return round_trip(storage, floats, floats, options);
+      return carry_out(storage, floats, floats, options);
     }
-    if (layer_->is_float_memory()) return round_trip(storage, kept_, layer_->floats(), options);
+    if (layer_->is_float_memory()) return carry_out(storage, kept_, layer_->floats(), options);
     matrix<float> changed(kept_.rows(), kept_.cols());
-    const weight_error error = round_trip(storage, kept_, changed, options);
+    const weight_error error = carry_out(storage, kept_, changed, options);
     layer_->store(changed);
     return error;
   }
@@ -76,6 +96,15 @@ class weight_guard {
   }
 
  private:
+  weight_error carry_out(const scheme& storage, const const_matrix_ref<float>& weights, matrix_ref<float> kept,
+                         const round_trip_options& options) {
+    if (storage.needs() == input_need::nothing) return round_trip(storage, weights, kept, options);
+    if (!layer_->inputs || layer_->inputs->mean_squares.size() != layer_->columns())
+      (void)scheme_for(*layer_, storage);  // throws
+    if (!layer_->informed_) layer_->informed_ = std::make_shared<detail::informed_memory>();
+    return layer_->informed_->round_trip(storage, layer_->inputs, weights, kept, options);
+  }
+
   layer* layer_;
   matrix<float> kept_;
   bool applied_ = false;

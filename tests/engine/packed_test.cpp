@@ -31,7 +31,7 @@ TEST_CASE("packed: stacked experts, each under a scheme of its own, whole or in 
     }
     CHECK(stacked == (split ? 18 : 9));  // three layers of three experts, of gate and up each
     const temporary_folder out;
-    programs::write_packed(out / "packed", plan, folder, model);
+    programs::write_packed(out / "packed", plan, folder, model, {});
     const std::vector<std::int32_t> tokens = some_tokens(model, 30);
     const klens::matrix<float> before = forward(model, tokens, 1);
     const klens::applied_version applied{layers, version};

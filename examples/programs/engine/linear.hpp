@@ -28,6 +28,7 @@ struct linear {
 
   /// y = linear(x)
   void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
+    show(x);
     if (bias != nullptr) y.rowwise() = own_bias();
     for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
       auto into = y.middleCols(column, of.rows());
@@ -36,6 +37,7 @@ struct linear {
   }
   /// y += scale * linear(x)
   void add_to(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
+    show(x);
     for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
       add_multiplied_transposed(x, of, scale, y.middleCols(column, of.rows()));
     });
@@ -46,6 +48,10 @@ struct linear {
   }
 
  private:
+  void show(const klens::const_matrix_ref<float>& x) const {
+    if (weight->watcher) weight->watcher(*weight, static_cast<Eigen::Index>(first), out(), x);
+  }
+
   /// Rows of W as float, 4 MiB at a time (so many that a product packs x seldom): use(panel, the first one's place in W). They
   /// are copied whatever they are kept as, so that results never depend on the type of the file or on where memory happens to lie.
   template <class Use>

@@ -5,6 +5,7 @@
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/parallel_for.hpp>
+#include <map>
 #include <numeric>
 #include "engine/elementwise.hpp"
 
@@ -116,7 +117,7 @@ weight model::view(parameter& of) const {
   return seen;
 }
 
-std::vector<weight> model::weights(bool split_fused) {
+std::vector<weight> model::weights(bool split_fused) const {
   std::vector<weight> all;
   const auto some_rows = [](weight of, const std::string& name, std::size_t first, std::size_t rows, bool same_kind) {
     return weight{.name = of.name + "[" + name + "]",
@@ -143,6 +144,25 @@ std::vector<weight> model::weights(bool split_fused) {
     }
   }
   return all;
+}
+
+void model::show_inputs(const klens::input_observer& observer) const {
+  std::map<const parameter*, std::vector<weight>> named;
+  for (const bool split : {false, true})
+    for (const weight& each : weights(split))
+      if (!split || each.name.ends_with(']')) named[each.of].push_back(each);
+  for (const auto& each : parameters_) {
+    each->watcher = nullptr;
+    if (!observer || !each->multiplies) continue;
+    each->watcher = [observer, own = named[each.get()]](const parameter&, Eigen::Index first, Eigen::Index rows,
+                                                        const klens::const_matrix_ref<float>& x) {
+      for (const weight& reads : own)
+        if (reads.first < first + rows && first < reads.first + reads.rows) observer(reads.name, x);
+    };
+  }
+  if (!observer || reads_images() || parts_.head == parts_.embedding) return;
+  const auto columns = static_cast<Eigen::Index>(width());
+  for (const weight& each : named[parts_.embedding]) observer(each.name, klens::matrix<float>::Identity(columns, columns));
 }
 
 std::vector<weight> model::small_weights() {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <klens/forward.hpp>
 #include <klens/layer.hpp>
 #include <klens/matrix.hpp>
 #include <memory>
@@ -82,7 +83,7 @@ class model {
 
   /// Every weight [out x in] of a matrix product, in order of stages; with `split_fused` a fused one comes as its row ranges.
   /// The embedding is among them unless it is tied: a gather of its rows is a product with one-hot rows.
-  [[nodiscard]] std::vector<weight> weights(bool split_fused = false);
+  [[nodiscard]] std::vector<weight> weights(bool split_fused = false) const;
   /// All others: conv, A_log, D, norms, biases.
   [[nodiscard]] std::vector<weight> small_weights();
 
@@ -105,6 +106,11 @@ class model {
   /// rows of the hidden matrix, in that order.
   [[nodiscard]] klens::matrix<float> logits(const state& at, std::size_t threads = 1) const;
   [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows, std::size_t threads = 1) const;
+
+  /// From now on calls observer(name, inputs [positions x in]) for every product with weights of that name, whole and split, also
+  /// from several threads; an empty one sees nothing more. What an embedding that is not tied is multiplied with would be one-hot
+  /// rows, which tell its columns nothing apart: it is shown once, with equal inputs of its columns.
+  void show_inputs(const klens::input_observer& observer) const;
 
   /// Floating-point operations of one stage's matrix products for one sequence; stage stages() is the head at all positions.
   [[nodiscard]] double flops(std::size_t stage, std::size_t length) const;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <klens/matrix.hpp>
 #include <span>
 #include <string>
@@ -17,6 +18,11 @@ struct row_range {
   std::size_t rows = 0;
 };
 
+struct parameter;
+/// Sees the inputs of each product with some rows of a weight, x [positions x in], from the thread that computes it.
+using product_watcher =
+    std::function<void(const parameter& of, Eigen::Index first, Eigen::Index rows, const klens::const_matrix_ref<float>& x)>;
+
 /// A tensor of the model, read anew by every forward: whoever changes it in place changes the model. A weight of a matrix product
 /// stays in the type of the file, in `weights`; all others are float, in `values`. Either is [first extent x product of the
 /// others], a vector is one row; of stacked matrices [rows of all x in].
@@ -29,6 +35,7 @@ struct parameter {
   bool multiplies = false;       ///< a weight [out x in] of a matrix product
   std::vector<row_range> parts;  ///< of a fused weight (of each stacked one), in order of rows; empty otherwise
   std::size_t stacked = 0;       ///< so many weights below one another, each a layer of its own; 0: it is one weight
+  product_watcher watcher;       ///< empty: nobody looks
 
   [[nodiscard]] Eigen::Index rows() const noexcept { return multiplies ? weights.rows() : values.rows(); }
   [[nodiscard]] Eigen::Index columns() const noexcept { return multiplies ? weights.columns() : values.cols(); }

@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/io/safetensors.hpp>
 #include <klens/quant/packing.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/weight_guard.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -56,11 +58,14 @@ struct packed_part {
   klens::scheme scheme;
 };
 
-std::vector<std::byte> packed_bytes(const std::vector<packed_part>& parts) {
+std::vector<std::byte> packed_bytes(const std::vector<packed_part>& parts, std::span<const klens::layer> layers) {
   std::vector<std::byte> bytes;
   for (const packed_part& each : parts) {
-    const klens::packer packer{each.scheme};
-    const klens::matrix<float> weights = each.rows.as_layer().load();
+    klens::layer of = each.rows.as_layer();
+    const auto known = std::ranges::find(layers, of.name, &klens::layer::name);
+    if (known != layers.end()) of.inputs = known->inputs;
+    const klens::packer packer{klens::scheme_for(of, each.scheme)};
+    const klens::matrix<float> weights = of.load();
     const std::size_t row_bytes = packer.bytes(static_cast<std::size_t>(weights.cols()));
     for (Eigen::Index r = 0; r < weights.rows(); ++r) {
       bytes.resize(bytes.size() + row_bytes);
@@ -83,7 +88,7 @@ void expect_packable(const std::filesystem::path& folder) {
 }
 
 void write_packed(const std::filesystem::path& target, const klens::plan& plan, const std::filesystem::path& folder,
-                  model& source) {
+                  model& source, std::span<const klens::layer> layers) {
   expect_packable(folder);
   const checkpoint stored{folder};
   std::map<std::string, std::vector<packed_part>> parts;
@@ -124,8 +129,9 @@ void write_packed(const std::filesystem::path& target, const klens::plan& plan, 
   std::vector<klens::stored_tensor> written;
   for (const auto& [name, ranges] : parts) {
     if (ranges.empty()) continue;
-    for (const packed_part& each : ranges) tensors[name].push_back({{"scheme", each.scheme.name()}, {"rows", each.rows.rows}});
-    memory.push_back(packed_bytes(ranges));
+    for (const packed_part& each : ranges)
+      tensors[name].push_back({{"scheme", each.scheme.stored_as()}, {"rows", each.rows.rows}});
+    memory.push_back(packed_bytes(ranges, layers));
     written.push_back({name, "U8", {memory.back().size()}, memory.back()});
   }
   for (const std::string& name : kept) written.push_back(*stored.find(name));

@@ -54,6 +54,11 @@ void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::u
   command.add_flag("--apart", rules.apart, "q/k/v, gate/up and experts need not share a scheme");
 }
 
+void add_statistics(CLI::App& command, std::filesystem::path& file, const std::string& which) {
+  command.add_option("--statistics", file,
+                     "what the inputs of layers are like, for schemes that look at them (int4-g64-imp, int4-g64-gptq); " + which);
+}
+
 }  // namespace
 
 int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
@@ -69,6 +74,8 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   add_generate(rank_command, "--tokens", rank.run.tokens, scored_seed);
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
+
+  add_statistics(rank_command, rank.run.statistics, "written there where the file does not exist");
 
   programs::validate_arguments validate;
   CLI::App& validate_command =
@@ -129,6 +136,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   add_strict(plan_command, plan.run.strict);
   add_generate(plan_command, "--held-out", plan.run.tokens, held_out_seed);
   add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
+  add_statistics(plan_command, plan.run.statistics, "that klens rank wrote");
   plan_command.add_option("--budget", plan.budget,
                           "of all planned layers together: 4.5bpw, 3MB, 2.5MiB, 60% of fp16, or bytes");
   plan_command.add_option("--pool", plan.pools, "PATTERN=BUDGET: layers with a budget of their own; each layer in one pool")
@@ -163,6 +171,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   add_strict(sweep_command, sweep.run.strict);
   add_generate(sweep_command, "--held-out", sweep.run.tokens, held_out_seed);
   add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
+  add_statistics(sweep_command, sweep.run.statistics, "that klens rank wrote");
   sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();
   sweep_command.add_option("--metrics", sweep.metrics, "as plan --metric, with commas between them")
       ->delimiter(',')

@@ -31,8 +31,8 @@ class hybrid_forward {
     for (std::size_t stage = 0; stage < stages(); ++stage) advance(at, stage);
     return at;
   }
-  void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads_); }
-  [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads_); }
+  void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads()); }
+  [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads()); }
 
   [[nodiscard]] std::size_t positions(const state& at) const noexcept { return at.sequences * at.length; }
   [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows) const {
@@ -41,15 +41,25 @@ class hybrid_forward {
 
   [[nodiscard]] klens::matrix_ref<float> residual(state& at) const { return at.hidden; }
 
+  /// While somebody observes, one thread computes, so that inputs come one after the other.
+  void observe_inputs(const klens::input_observer& observer) {
+    observed_ = observer != nullptr;
+    model_->show_inputs(observer);
+  }
+
   /// FLOPs of a stage for one sequence.
   [[nodiscard]] double cost(std::size_t stage) const { return model_->flops(stage, tokens_->length); }
 
  private:
+  [[nodiscard]] std::size_t threads() const noexcept { return observed_ ? 1 : threads_; }
+
   const model* model_;
   const token_set* tokens_;
   std::size_t per_batch_;
   std::size_t threads_;
+  bool observed_ = false;
 };
-static_assert(klens::positioned_forward<hybrid_forward> && klens::residual_forward<hybrid_forward>);
+static_assert(klens::positioned_forward<hybrid_forward> && klens::residual_forward<hybrid_forward> &&
+              klens::input_showing_forward<hybrid_forward>);
 
 }  // namespace programs

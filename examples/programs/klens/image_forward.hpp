@@ -24,22 +24,31 @@ class image_forward {
     return model_->begin_images(images_->pixels.middleRows(static_cast<Eigen::Index>(first), static_cast<Eigen::Index>(count)),
                                 images_->each);
   }
-  void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads_); }
-  [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads_); }
+  void advance(state& at, std::size_t stage) const { model_->advance(at, stage, threads()); }
+  [[nodiscard]] klens::matrix<float> logits(const state& at) const { return model_->logits(at, threads()); }
   [[nodiscard]] std::size_t positions(const state& at) const noexcept { return at.sequences; }
   [[nodiscard]] klens::matrix<float> logits(const state& at, std::span<const std::size_t> rows) const {
     return model_->logits(at, rows);
   }
   /// Many rows an image: enough to find what rounding does, not for local scores.
   [[nodiscard]] klens::matrix_ref<float> residual(state& at) const { return at.hidden; }
+  /// While somebody observes, one thread computes, so that inputs come one after the other.
+  void observe_inputs(const klens::input_observer& observer) {
+    observed_ = observer != nullptr;
+    model_->show_inputs(observer);
+  }
   /// FLOPs of a stage for one image.
   [[nodiscard]] double cost(std::size_t stage) const { return model_->flops(stage, images_->each); }
 
  private:
+  [[nodiscard]] std::size_t threads() const noexcept { return observed_ ? 1 : threads_; }
+
   const model* model_;
   const image_set* images_;
   std::size_t per_batch_, threads_;
+  bool observed_ = false;
 };
-static_assert(klens::positioned_forward<image_forward> && klens::residual_forward<image_forward>);
+static_assert(klens::positioned_forward<image_forward> && klens::residual_forward<image_forward> &&
+              klens::input_showing_forward<image_forward>);
 
 }  // namespace programs

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
+#include <klens/quant/scheme.hpp>
 #include <span>
 #include <string_view>
 
@@ -78,7 +79,7 @@ void plan_exports::prepare(const klens::plan& of, plan_inputs& inputs, const std
   std::vector<klens::stored_layer> layers;
   for (const klens::layer& each : inputs.layers)
     if (const std::string* scheme = of.scheme_of(each.name))
-      layers.push_back({each.name, *scheme, each.rows(), each.columns()});
+      layers.push_back({each.name, klens::scheme{*scheme}.stored_as(), each.rows(), each.columns()});
   const std::vector<weight> weights = inputs.loaded.weights();
   const bool tied = std::ranges::any_of(weights, &weight::tied);
   for (request& each : requests_) {
@@ -98,7 +99,7 @@ void plan_exports::prepare(const klens::plan& of, plan_inputs& inputs, const std
 void plan_exports::write(const klens::plan& of, plan_inputs& inputs, const std::filesystem::path& folder) const {
   for (const request& each : requests_) {
     if (each.target == packed_name) {
-      write_packed(each.path, of, folder, inputs.loaded);
+      write_packed(each.path, of, folder, inputs.loaded, inputs.layers);
       std::printf("packed model written to %s; use it like any model: klens evaluate %s --tokens FILE\n", each.path.c_str(),
                   each.path.c_str());
     } else {

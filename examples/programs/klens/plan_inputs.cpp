@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <klens/io/inputs_file.hpp>
 #include <klens/plan/name_pattern.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/gather_inputs.hpp>
 #include <map>
 #include <random>
 #include <set>
@@ -59,6 +61,24 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   return layers;
 }
 
+// What the schemes of some scores know of the layers' inputs.
+void read_statistics(std::vector<klens::layer>& layers, const klens::scores_file& scored, const std::filesystem::path& file) {
+  std::vector<klens::scheme> schemes;
+  for (const std::string& each : scored.result.schemes()) schemes.emplace_back(each);
+  const klens::input_need needs = klens::detail::most_needed(schemes);
+  if (needs == klens::input_need::nothing) return;
+  if (file.empty())
+    throw klens::argument_error{"the scores have schemes that look at the inputs of layers (" +
+                                std::ranges::find(schemes, needs, &klens::scheme::needs)->name() +
+                                "); give the statistics of the scan: --statistics FILE, here and to klens rank"};
+  std::vector<klens::layer> known;
+  for (const klens::layer& each : layers)
+    if (std::ranges::any_of(scored.result.candidates, [&](const auto& one) { return one.layer == each.name; }))
+      known.push_back(each);
+  klens::read_inputs(file, known, needs, {{"model", scored.origin.model_fingerprint}});
+  for (const klens::layer& each : known) std::ranges::find(layers, each.name, &klens::layer::name)->inputs = each.inputs;
+}
+
 token_set read_held_out(const run_arguments& run, const model& of, const klens::scores_file& scored) {
   const token_choice& choice = run.tokens;
   token_set tokens = tokens_for(of, choice, run.threads, 256, 64);
@@ -83,6 +103,7 @@ plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& 
       held_out{read_held_out(run, loaded, scored)},
       run_{run} {
   remark_on_length(run.model, held_out);
+  read_statistics(layers, scored, run.statistics);
 }
 
 std::string plan_inputs::untouched(const plan_rules& rules) const {

@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <iterator>
 #include <klens/error.hpp>
+#include <klens/io/inputs_file.hpp>
+#include <klens/rank/gather_inputs.hpp>
 #include <klens/rank/rank_layers.hpp>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "fingerprint.hpp"
@@ -43,6 +47,7 @@ image_set images_for(const rank_arguments& arguments) {
 rank_scan::rank_scan(const rank_arguments& arguments, bool images)
     : request_{arguments},
       threads_{arguments.run.threads},
+      statistics_{arguments.run.statistics},
       model_{images ? load_model(arguments.run.model, arguments.run.strict) : load_model(arguments.run)},
       images_{model_.reads_images() ? images_for(arguments) : image_set{}},
       subject_{model_.type(),
@@ -65,15 +70,32 @@ bool rank_scan::rank(const std::filesystem::path& checkpoint) {
   return request_.rank(subject_, measurement_on(subject_.tokens), {checkpoint, true});
 }
 
+template <class Forward>
+void rank_scan::know_inputs(Forward& forward, const std::vector<klens::scheme>& schemes, std::size_t batches) {
+  const klens::input_need needs = klens::detail::most_needed(schemes);
+  const std::filesystem::path& file = statistics_;
+  if (needs == klens::input_need::nothing) {
+    if (!file.empty()) throw klens::argument_error{"--statistics: none of the schemes looks at the inputs of layers"};
+    return;
+  }
+  if (std::ranges::all_of(subject_.layers, [&](const klens::layer& each) { return each.inputs != nullptr; })) return;
+  const std::map<std::string, std::string> identity{{"model", fingerprint_of_files(subject_.files)}};
+  if (!file.empty() && std::filesystem::exists(file)) return klens::read_inputs(file, subject_.layers, needs, identity);
+  klens::gather_inputs(subject_.layers, forward, batches, needs);
+  if (!file.empty()) klens::write_inputs(file, subject_.layers, identity);
+}
+
 scan_request::measurement rank_scan::measurement_on(const token_set& part) {
   return [this, &part](const auto& schemes, const auto& metrics, const auto& options) {
     if (model_.reads_images()) {
       image_forward forward{model_, images_, request_.sequences_per_batch(), threads_};
+      know_inputs(forward, schemes, options.batches);
       std::vector<klens::any_metric> of_images;  // which have no next token
       std::ranges::copy_if(metrics, std::back_inserter(of_images), [](const auto& each) { return each.name != "delta_ce"; });
       return klens::rank_layers(subject_.layers, forward, schemes, of_images, options);
     }
     hybrid_forward forward{model_, part, request_.sequences_per_batch(), threads_};
+    know_inputs(forward, schemes, options.batches);
     return klens::rank_layers(subject_.layers, forward, schemes, metrics, options);
   };
 }

@@ -3,9 +3,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <klens/layer.hpp>
+#include <klens/quant/scheme.hpp>
 #include <klens/rank/scores.hpp>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "commands.hpp"
 #include "engine/model.hpp"
@@ -39,9 +41,13 @@ class rank_scan {
 
  private:
   [[nodiscard]] scan_request::measurement measurement_on(const token_set& part);
+  /// What the layers' inputs are like, where schemes look at them: out of --statistics, or gathered and written there.
+  template <class Forward>
+  void know_inputs(Forward& forward, const std::vector<klens::scheme>& schemes, std::size_t batches);
 
   scan_request request_;
   std::size_t threads_;
+  std::filesystem::path statistics_;
   model model_;
   image_set images_;  // of a model of images
   scan_subject subject_;

@@ -17,8 +17,9 @@ struct run_arguments {
   std::filesystem::path model;
   token_choice tokens;
   std::size_t threads = 1;
-  bool strict = false;    ///< refuse fields of config.json that nobody knows
-  std::size_t batch = 0;  ///< sequences that go through the model together; 0: 4, or 2 in a scan that may stop early
+  std::filesystem::path statistics;  ///< of layers' inputs, for schemes that look at them; empty: no file
+  bool strict = false;               ///< refuse fields of config.json that nobody knows
+  std::size_t batch = 0;             ///< sequences that go through the model together; 0: 4, or 2 in a scan that may stop early
 
   [[nodiscard]] std::size_t sequences_per_batch(bool may_stop = false) const noexcept {
     return batch != 0 ? batch : may_stop ? 2 : 4;

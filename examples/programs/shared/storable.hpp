@@ -11,6 +11,8 @@ namespace programs {
 /// Whether a scheme can store a layer: rows of that length, and these weights.
 [[nodiscard]] inline bool can_store(const klens::scheme& scheme, const klens::layer& each) {
   if (!scheme.stores(each.columns())) return false;
+  if (scheme.needs() != klens::input_need::nothing)
+    return each.inputs && each.inputs->positions > 0 && can_store(klens::scheme{scheme.stored_as()}, each);
   const klens::matrix<float> weights = each.load();
   klens::matrix<float> kept(weights.rows(), weights.cols());
   try {

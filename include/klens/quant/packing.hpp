@@ -21,12 +21,17 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 ///   packer.pack(row, packed);
 class packer {
  public:
-  /// Throws argument_error for a user's quantizer that has no pack and unpack.
+  /// Throws argument_error for a user's quantizer that has no pack and unpack, and for an informed one that has not seen a
+  /// layer's inputs: scheme_for(layer, scheme) has, and scheme.stored_as() names one that unpacks.
   template <std::same_as<scheme> Scheme>  // a template, so that including this compiles no loops
   explicit packer(const Scheme& of) : scheme_{of}, packer_{of.policy_->packer()} {
+    if (scheme_.needs() != input_need::nothing)
+      throw argument_error{scheme_.name() +
+                           " packs for a layer whose inputs it has seen; give scheme_for(layer, scheme), or to " + "unpack " +
+                           scheme_.stored_as()};
     if (scheme_.policy_->is_built_in())
       detail::built_in_quantizers::find(scheme_.name(), [&]<class Quantizer>(const Quantizer& policy) {
-        packer_ = std::make_shared<const detail::packer_of<Quantizer>>(policy);
+        if constexpr (packing_quantizer<Quantizer>) packer_ = std::make_shared<const detail::packer_of<Quantizer>>(policy);
       });
     if (!packer_) throw argument_error{scheme_.name() + " has no stored form: give it pack() and unpack()"};
   }

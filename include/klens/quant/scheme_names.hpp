@@ -8,6 +8,7 @@
 #include <klens/quant/gguf.hpp>
 #include <klens/quant/gguf_affine.hpp>
 #include <klens/quant/gguf_k.hpp>
+#include <klens/quant/informed_integer.hpp>
 #include <klens/quant/integer.hpp>
 #include <klens/quant/mxfp4.hpp>
 #include <klens/quant/nf4.hpp>
@@ -65,7 +66,7 @@ struct quantizer_list {
 
 /// The quantizers that have a name. A new one is a header of its own and an entry here.
 using built_in_quantizers = quantizer_list<any_integer, f32, fp16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k,
-                                           q6_k, fp8_e4m3, fp8_e5m2, mxfp4, nvfp4, nf4>;
+                                           q6_k, fp8_e4m3, fp8_e5m2, mxfp4, nvfp4, nf4, importance_integer, gptq_integer>;
 
 /// What a scheme keeps of a policy: of integers, whose bits and grid are constants, the run-time form, so that all of them share
 /// one set of loops.

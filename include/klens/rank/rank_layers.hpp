@@ -6,6 +6,7 @@
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/metric.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/rank/gather_inputs.hpp>
 #include <klens/rank/lists.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/scan/driver_of.hpp>
@@ -34,6 +35,8 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
 /// Throws     argument_error, shape_error for what is wrong from the start; numeric_error for weights that are not finite
 ///            (names the layer); scan_error, with what had been measured, once the scan is under way (names batch, layer and
 ///            position).
+/// Inputs     schemes that look at a layer's inputs (int4-g64-imp, int4-g64-gptq) find them in layer::inputs. Where they are not
+///            there a forward that shows them (input_showing_forward) runs once more, over all batches, and they stay there.
 /// Method     options.method: `local` runs the whole model for a few candidates only and predicts the others' kl, for about one
 ///            forward in all; `refine` goes on to measure what that leaves open under options.stop. Both need a residual_forward.
 /// Source     arXiv:2604.13440; batches as the outer loop and going on in the middle are klens' own.
@@ -44,6 +47,7 @@ template <class Forward>
   detail::expect_forward<plain>();
   if constexpr (any_forward<plain>) {
     detail::driver_of<plain> driver{forward};
+    detail::gather_missing_inputs(layers.all(), driver, schemes.all(), options.batches);
     if (options.method == scan_method::exact)
       return detail::run_scan(layers.all(), driver, schemes.all(), metrics.all(), options);
     if constexpr (residual_forward<plain>)  // and no other program pays for compiling the local methods

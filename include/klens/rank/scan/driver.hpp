@@ -59,6 +59,10 @@ class driver {
   /// True where states show their residual stream.
   [[nodiscard]] virtual bool has_residual() const noexcept = 0;
 
+  /// True where layers' inputs can be seen, through observe_inputs.
+  [[nodiscard]] virtual bool shows_inputs() const noexcept = 0;
+  virtual void observe_inputs(const input_observer& observer) = 0;
+
   [[nodiscard]] virtual any_state begin(std::size_t batch) = 0;
   virtual void advance(any_state& state, std::size_t stage) = 0;
 

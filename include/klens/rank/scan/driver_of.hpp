@@ -30,6 +30,11 @@ class driver_of final : public driver {
   [[nodiscard]] bool has_rows() const noexcept override { return positioned_forward<Forward>; }
   [[nodiscard]] bool has_residual() const noexcept override { return residual_forward<Forward>; }
 
+  [[nodiscard]] bool shows_inputs() const noexcept override { return input_showing_forward<Forward>; }
+  void observe_inputs(const input_observer& observer) override {
+    if constexpr (input_showing_forward<Forward>) forward_.observe_inputs(observer);
+  }
+
   [[nodiscard]] any_state begin(std::size_t batch) override {
     if constexpr (staged_forward<Forward>)
       return any_state::holding(forward_.begin(batch));
