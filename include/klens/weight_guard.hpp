@@ -8,7 +8,7 @@
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/matrix.hpp>
-#include <klens/quant/detail/informed_memory.hpp>
+#include <klens/quant/informed_memory.hpp>
 #include <klens/quant/layer_inputs.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
