@@ -55,8 +55,9 @@ void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::u
 }
 
 void add_statistics(CLI::App& command, std::filesystem::path& file, const std::string& which) {
-  command.add_option("--statistics", file,
-                     "what the inputs of layers are like, for schemes that look at them (int4-g64-imp, int4-g64-gptq); " + which);
+  command.add_option(
+      "--statistics", file,
+      "what the inputs of layers are like, for schemes that look at them (int4-g64-imp, int4-g64-gptq); " + which);
 }
 
 }  // namespace
