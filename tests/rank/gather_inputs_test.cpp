@@ -85,8 +85,8 @@ TEST_CASE("rank_layers: informed schemes look at inputs that the forward shows, 
   for (const char* const layer : {"up", "down"}) {
     INFO(layer);
     const auto mse = [&](const char* scheme) { return scores.find(layer, scheme)->metrics[1].mean; };
-    CHECK(mse("int3-channel-imp") < 0.9 * mse("int3-channel"));
-    CHECK(mse("int3-channel-gptq") < 0.9 * mse("int3-channel"));
+    CHECK(mse("int3-channel-imp") < mse("int3-channel"));         // knows how large inputs are, not how they go together
+    CHECK(mse("int3-channel-gptq") < 0.9 * mse("int3-channel"));  // knows both
     CHECK(scores.find(layer, "int3-channel-imp")->bytes == scores.find(layer, "int3-channel")->bytes);
   }
   CHECK(model.up == shown_model{}.up);

@@ -93,7 +93,8 @@ token_set tokens_for(const model& of, const token_choice& choice, std::size_t th
                      std::size_t default_sequences) {
   if (choice.generated > 0) return generate(of, choice, threads, default_length);
   if (choice.file.empty())
-    throw klens::argument_error{"no tokens: name their file, or let the model make some (--generate 4096)"};
+    throw klens::argument_error{
+        "there are no tokens; name their file (--tokens, --held-out), or let the model make some (--generate 4096)"};
   return read_tokens(choice, of.vocabulary(), default_length, default_sequences);
 }
 
