@@ -123,6 +123,8 @@ std::uint64_t gguf_file::metadata_bytes() const {
   gguf_set_kv(written.get(), header_.get());
   gguf_set_val_u32(written.get(), "general.quantization_version", GGML_QNT_VERSION);
   gguf_set_val_u32(written.get(), "general.file_type", LLAMA_FTYPE_MOSTLY_Q8_0);
+  for (const auto& [key, text] : texts_) gguf_set_val_str(written.get(), key.c_str(), text.c_str());
+  for (const auto& [key, number] : numbers_) gguf_set_val_u32(written.get(), key.c_str(), number);
   for (const char* each : {"split.no", "split.count", "split.tensors.count"}) gguf_remove_key(written.get(), each);
   for (ggml_tensor* each = ggml_get_first_tensor(shapes_.get()); each; each = ggml_get_next_tensor(shapes_.get(), each))
     gguf_add_tensor(written.get(), each);

@@ -39,6 +39,9 @@ class gguf_file {
 
   /// Bytes that a tensor takes in a file as `type`, its padding included.
   [[nodiscard]] std::uint64_t bytes_in_file(const gguf_tensor& tensor, ggml_type type) const;
+  /// An entry that llama-quantize will put into the header; a text of up to 127 bytes, as it keeps them.
+  void expect_entry(const std::string& key, const std::string& text) { texts_[key] = text.substr(0, 127); }
+  void expect_entry(const std::string& key, std::uint32_t number) { numbers_[key] = number; }
   /// Bytes in front of the tensors in the file that llama-quantize writes.
   [[nodiscard]] std::uint64_t metadata_bytes() const;
   /// The file that llama-quantize writes, to the byte, where it gives these tensors these types and the others stay as they are.
@@ -52,6 +55,8 @@ class gguf_file {
   gguf_context_ptr header_;
   ggml_context_ptr shapes_;
   std::vector<gguf_tensor> tensors_;
+  std::map<std::string, std::string> texts_;      // that are to come into the header
+  std::map<std::string, std::uint32_t> numbers_;  // the same
 };
 
 /// Bytes of a matrix stored as `type`, rows padded to whole blocks.

@@ -57,6 +57,14 @@ void importance_matrix::read_gguf() {
   }
   for (const char* key : {"imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"})
     if (gguf_find_key(header.get(), key) < 0) refuse(path_, std::string{"has no "} + key + "; it is no importance matrix");
+  const std::int64_t datasets = gguf_find_key(header.get(), "imatrix.datasets"),
+                     chunks = gguf_find_key(header.get(), "imatrix.chunk_count");
+  if (gguf_get_kv_type(header.get(), datasets) != GGUF_TYPE_ARRAY ||
+      gguf_get_arr_type(header.get(), datasets) != GGUF_TYPE_STRING ||
+      gguf_get_kv_type(header.get(), chunks) != GGUF_TYPE_UINT32)
+    refuse(path_, "has imatrix.datasets that are no texts, or an imatrix.chunk_count that is no number; make it again");
+  if (gguf_get_arr_n(header.get(), datasets) > 0) dataset_ = gguf_get_arr_str(header.get(), datasets, 0);
+  chunks_ = gguf_get_val_u32(header.get(), chunks);
   constexpr std::string_view sums_end = ".in_sum2", counts_end = ".counts";
   for (ggml_tensor* each = ggml_get_first_tensor(memory); each; each = ggml_get_next_tensor(memory, each)) {
     std::string name = each->name;
@@ -69,6 +77,13 @@ void importance_matrix::read_gguf() {
     take(name, floats_of(each), floats_of(counts));
   }
   if (values_.empty()) refuse(path_, "has no data");
+}
+
+void importance_matrix::announce_to(gguf_file& file) const {
+  file.expect_entry("quantize.imatrix.file", path_.string());
+  if (!dataset_.empty()) file.expect_entry("quantize.imatrix.dataset", dataset_);
+  file.expect_entry("quantize.imatrix.entries_count", static_cast<std::uint32_t>(values_.size()));
+  if (chunks_ > 0) file.expect_entry("quantize.imatrix.chunks_count", chunks_);
 }
 
 // As llama-quantize: what no token reached counts alike in all columns.
@@ -109,6 +124,11 @@ void importance_matrix::read_older(const std::string& content) {
     if (calls > 0)
       for (float& each : values) each /= static_cast<float>(calls);
   }
+  // newer files of this format go on with chunks and text
+  if (content.size() - at < sizeof(std::int32_t)) return;
+  chunks_ = static_cast<std::uint32_t>(std::max(0, number()));
+  if (content.size() - at < sizeof(std::int32_t)) return;
+  if (const std::int32_t length = number(); length > 0) dataset_.assign(bytes(length), static_cast<std::size_t>(length));
 }
 
 void importance_matrix::expect_model(const gguf_file& model) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -20,6 +21,8 @@ class importance_matrix {
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
   /// Of the rows of one matrix, or of each expert in turn; empty where it has no data for the tensor.
   [[nodiscard]] std::span<const float> of(const std::string& tensor) const noexcept;
+  /// Tells `file` what llama-quantize will write of this matrix into its header: path, text, tensors and chunks.
+  void announce_to(gguf_file& file) const;
   /// What tells it from others, for people and in scores.
   [[nodiscard]] std::string name() const;
 
@@ -31,6 +34,8 @@ class importance_matrix {
 
   std::filesystem::path path_;
   std::string fingerprint_;
+  std::string dataset_;       ///< the text that it was made of; empty: not said
+  std::uint32_t chunks_ = 0;  ///< of that text; 0: not said
   std::map<std::string, std::vector<float>> values_;
 };
 

@@ -194,3 +194,21 @@ TEST_CASE("klens-llama rank --imatrix: scores are for the bits made with it; ten
                          "the type iq2_xxs needs an importance matrix; give one with --imatrix");
   support::check_refused(support::run_klens(common + two + " --imatrix " + quoted(path)), "it is no importance matrix");
 }
+
+// A GGUF header takes, for each entry, its key and text with 8 bytes of length each and 4 of type; a number takes 4.
+TEST_CASE("importance_matrix: what llama-quantize will write of it into the header counts in a file's size") {
+  gguf_file file{written(tiny_model{})};
+  const std::uint64_t before = file.metadata_bytes();
+  const importance_matrix older{
+      written_older(older_content(of_tiny, 8) + bytes_of(std::int32_t{5}) + bytes_of(std::int32_t{4}) + "text"), file};
+  older.announce_to(file);
+  const auto text = [](std::string_view key, std::size_t length) { return 8 + key.size() + 4 + 8 + length; };
+  const auto number = [](std::string_view key) { return 8 + key.size() + 4 + 4; };
+  const std::size_t added = text("quantize.imatrix.file", std::min<std::size_t>(127, older.path().string().size())) +
+                            text("quantize.imatrix.dataset", 4) + number("quantize.imatrix.entries_count") +
+                            number("quantize.imatrix.chunks_count");
+  const std::uint64_t after = file.metadata_bytes();
+  CHECK(after % 32 == 0);
+  CHECK(after > before + added - 32);  // headers are padded to 32 bytes
+  CHECK(after < before + added + 32);
+}

@@ -179,10 +179,10 @@ programs::token_set read_held_out(const plan_arguments& arguments, const gguf_mo
 void plan(const plan_arguments& arguments) {
   check_request(arguments);
   start_engine();
-  const gguf_file file{arguments.run.model};
+  gguf_file file{arguments.run.model};
   const run_settings settings{arguments.run.threads, arguments.of_llama.gpu_layers};
   std::optional<importance_matrix> importance;
-  if (!arguments.of_llama.imatrix.empty()) importance.emplace(arguments.of_llama.imatrix, file);
+  if (!arguments.of_llama.imatrix.empty()) importance.emplace(arguments.of_llama.imatrix, file).announce_to(file);
   gguf_model model{file, arithmetic::stored, settings};
   std::vector<std::string> tensors;
   for (const paged_matrix& each : model.stored_matrices()) tensors.push_back(each.name);
