@@ -137,9 +137,9 @@ std::shared_ptr<const rope::table> rope::angles(std::size_t length) const {
   const std::lock_guard lock{cache_->guard};
   const bool fixed = type_ != "dynamic" && type_ != "longrope";  // frequencies do not depend on the length
   if (cache_->last) {
-    const auto known = static_cast<std::size_t>(cache_->last->cosines.rows());
-    if (known == length || (fixed && known > length)) return cache_->last;
-    if (fixed && length == known + 1) length = 2 * known;  // a sequence that grows token by token
+    const auto have = static_cast<std::size_t>(cache_->last->cosines.rows());
+    if (have == length || (fixed && have > length)) return cache_->last;
+    if (fixed && length == have + 1) length = 2 * have;  // a sequence that grows token by token
   }
   const auto rows = static_cast<Eigen::Index>(length), pairs = static_cast<Eigen::Index>(half_);
   auto made = std::make_shared<table>(table{{rows, pairs}, {rows, pairs}});
