@@ -12,7 +12,6 @@ import argparse
 import glob
 import gzip
 import html
-import itertools
 import json
 import pathlib
 import re
@@ -20,6 +19,7 @@ import subprocess
 
 import numpy
 from safetensors.numpy import load_file, save_file
+from local_truth import tau
 from tokenizers import Tokenizer
 
 LENGTH = 256
@@ -123,10 +123,9 @@ class study:
         return json.loads(out.read_text())["measured"]["kl"]
 
 
-def tau(a, b):
-    names = [name for name in a if name in b]
-    signs = [numpy.sign((a[x] - a[y]) * (b[x] - b[y])) for x, y in itertools.combinations(names, 2)]
-    return float(numpy.mean(signs))
+def tau_of(a, b):
+    layers = [layer for layer in a if layer in b]
+    return tau([a[layer] for layer in layers], [b[layer] for layer in layers])
 
 
 def picture(rows, title, ceiling):
@@ -140,12 +139,12 @@ def picture(rows, title, ceiling):
         '<rect class="paper" width="100%" height="100%"/>',
         f'<text x="8" y="18" font-weight="600">{html.escape(title)}</text>',
     ]
-    for i, (name, tau_of) in enumerate(rows):
+    for i, (name, reached) in enumerate(rows):
         y = height * (i + 1)
         lines.append(
             f'<text x="{left - 10}" y="{y + 18}" text-anchor="end">{html.escape(name)}</text>'
-            f'<rect class="bar" x="{left}" y="{y + 5}" width="{max(0, tau_of) * wide:.1f}" height="{height - 9}" rx="2"/>'
-            f'<text class="value" x="{left + 8}" y="{y + 18}">{tau_of:.2f}</text>'
+            f'<rect class="bar" x="{left}" y="{y + 5}" width="{max(0, reached) * wide:.1f}" height="{height - 9}" rx="2"/>'
+            f'<text class="value" x="{left + 8}" y="{y + 18}">{reached:.2f}</text>'
         )
     x = left + ceiling * wide
     lines.append(
@@ -196,7 +195,7 @@ def main():
     print("|---" * (len(schemes) + 2) + "|")
     shown = []
     for name, file in sources:
-        taus = [tau(made.means(sources[0][1], scheme), made.means(file, scheme)) for scheme in schemes]
+        taus = [tau_of(made.means(sources[0][1], scheme), made.means(file, scheme)) for scheme in schemes]
         shown.append((name, taus[0]))
         print(f"| {name} | " + " | ".join(f"{each:.2f}" for each in taus) + f" | {made.planned(file):.5f} |", flush=True)
     if asked.svg:

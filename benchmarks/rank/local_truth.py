@@ -115,4 +115,5 @@ def main():
     print(f"  expected tau minus the true one: {statistics.mean(off):+.3f} ({min(off):+.3f} to {max(off):+.3f})")
 
 
-main()
+if __name__ == "__main__":
+    main()
