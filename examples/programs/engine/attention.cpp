@@ -97,7 +97,7 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
   if (q_norm) q_norm.of_heads(q);
   if (k_norm) k_norm.of_heads(k);
   if (position) {
-    const std::size_t first = at.before ? at.before->rows(this, 0, k.cols()) : 0;
+    const std::size_t first = first_position(at, this, 0, k);
     position->apply(q, first);
     position->apply(k, first);
   }

@@ -40,6 +40,11 @@ class past {
   std::map<std::pair<const void*, int>, std::vector<float>> rows_;
 };
 
+/// The position of the first of a part's rows: how many it has kept under a number, before with_past takes them in.
+[[nodiscard]] inline std::size_t first_position(const pass& at, const void* part, int number, const panel& rows) {
+  return at.before ? at.before->rows(part, number, rows.cols()) : 0;
+}
+
 /// `rows` themselves where a sequence begins and nothing is kept; else all that `part` has had under this number, these last.
 [[nodiscard]] inline panel with_past(const pass& at, const void* part, int number, panel& rows) {
   return at.before ? at.before->append(part, number, rows) : panel{rows.data(), rows.rows(), rows.cols()};

@@ -58,7 +58,7 @@ struct hymba_mixer final : part {
           values = work.take(x.rows(), out.cols() / grouped);
     q(x, queries);
     if (q_norm) q_norm.of_heads(queries);
-    const std::size_t first = at.before ? at.before->rows(this, 0, keys.cols()) : 0;
+    const std::size_t first = first_position(at, this, 0, keys);
     if (position) position->apply(queries, first);
     if (consumes()) {
       keys = at.kept[*reused];

@@ -96,7 +96,7 @@ struct hybrid_mixer final : part {
     k.add_to(keys, x, work);
     v.add_to(values, x, work);
     if (a.position) {
-      const std::size_t first = at.before ? at.before->rows(this, 0, keys.cols()) : 0;
+      const std::size_t first = first_position(at, this, 0, keys);
       a.position->apply(queries, first);
       a.position->apply(keys, first);
     }
