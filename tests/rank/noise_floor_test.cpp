@@ -57,7 +57,7 @@ struct six_candidates {
 
   explicit six_candidates(const std::vector<double>& kl_of) {
     for (std::size_t c = 0; c < 6; ++c) {
-      known.add(c, {c, 6}, "up", c, 0, true);
+      known.add(c, {c, 6}, "up", c, "int4", true);
       known.add_energies(c, std::vector<double>(10, 1.0));
     }
     known.choose(4, 1, 1);

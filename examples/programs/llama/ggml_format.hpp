@@ -71,6 +71,8 @@ class ggml_format {
     return (columns + block(type) - 1) / block(type) * ggml_type_size(type);
   }
 
+  [[nodiscard]] std::string kept_as(std::size_t columns) const { return name_of(stored_type(columns)); }
+
   void round_trip(std::span<const float> weights, std::span<float> kept) const {
     std::vector<std::byte> packed(bytes(weights.size()));
     pack(weights, packed);

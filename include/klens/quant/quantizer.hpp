@@ -39,6 +39,10 @@ struct weight_error {
 /// Optional:
 ///   bool stores(std::size_t columns) const       false where rows of that length cannot be stored (GGUF blocks of 32);
 ///                                                without it: any length
+///   std::string kept_as(std::size_t columns) const
+///                                                what it makes of rows of that length goes by this name: two quantizers with
+///                                                the same answer keep the same weights, bit for bit, and a scan measures one
+///                                                of them (llama-quantize's stand-ins); without it: its own name
 ///   scheme_parts parts() const                   bits, group size and so on; without it: scheme_family::other
 ///   pack and unpack                              see packing_quantizer
 /// A member of that name with another signature does not compile as a klens::scheme; the message says what was expected.

@@ -88,6 +88,9 @@ class scheme {
   /// False where rows of that length cannot be stored.
   [[nodiscard]] bool stores(std::size_t columns) const { return policy_->stores(columns); }
 
+  /// Schemes with the same answer keep the same of a row of that length, bit for bit.
+  [[nodiscard]] std::string kept_as(std::size_t columns) const { return policy_->kept_as(columns); }
+
   /// What it has to know of a layer before it can store it: nothing, unless it is an informed_quantizer.
   [[nodiscard]] input_need needs() const { return policy_->needs(); }
   /// The scheme of a layer with these inputs: itself where it needs none. Throws argument_error where they lack what it needs.
@@ -119,6 +122,7 @@ class scheme {
     [[nodiscard]] virtual scheme_parts parts() const = 0;
     [[nodiscard]] virtual std::size_t bytes(std::size_t columns) const = 0;
     [[nodiscard]] virtual bool stores(std::size_t columns) const = 0;
+    [[nodiscard]] virtual std::string kept_as(std::size_t columns) const = 0;
     virtual weight_error round_trip(std::span<const float> weights, std::span<float> kept) const = 0;
     [[nodiscard]] virtual bool is_built_in() const noexcept = 0;
     [[nodiscard]] virtual input_need needs() const noexcept { return input_need::nothing; }
@@ -154,6 +158,12 @@ class scheme {
         return policy.stores(columns);
       else
         return true;
+    }
+    std::string kept_as(std::size_t columns) const override {
+      if constexpr (detail::has_kept_as<Quantizer>)
+        return policy.kept_as(columns);
+      else
+        return policy.name();
     }
   };
 

@@ -28,6 +28,10 @@ concept names_parts = requires {
   requires is_function<decltype(&Q::parts)>;
 };
 template <class Q>
+concept names_kept_as = requires {
+  requires is_function<decltype(&Q::kept_as)>;
+};
+template <class Q>
 concept names_pack = requires {
   requires is_function<decltype(&Q::pack)>;
 };
@@ -39,6 +43,10 @@ concept names_unpack = requires {
 template <class Q>
 concept has_stores = requires(const Q& q) {
   { q.stores(std::size_t{}) } -> std::convertible_to<bool>;
+};
+template <class Q>
+concept has_kept_as = requires(const Q& q) {
+  { q.kept_as(std::size_t{}) } -> std::convertible_to<std::string>;
 };
 template <class Q>
 concept has_parts = requires(const Q& q) {
@@ -70,6 +78,8 @@ consteval void expect_quantizer() {
   static_assert(has_round_trip<Q>,
                 "a quantizer needs: void round_trip(std::span<const float> weights, std::span<float> kept) const");
   static_assert(has_stores<Q> || !names_stores<Q>, "a quantizer's stores must be: bool stores(std::size_t columns) const");
+  static_assert(has_kept_as<Q> || !names_kept_as<Q>,
+                "a quantizer's kept_as must be: std::string kept_as(std::size_t columns) const");
   static_assert(has_parts<Q> || !names_parts<Q>, "a quantizer's parts must be: klens::scheme_parts parts() const");
   static_assert(
       packing_quantizer<Q> || !(names_pack<Q> || names_unpack<Q>),

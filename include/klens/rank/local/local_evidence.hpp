@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <klens/detail/instruction_set.hpp>
+#include <klens/detail/float_bits.hpp>
 #include <klens/rank/local/local_batch.hpp>
 #include <vector>
 
@@ -35,6 +35,8 @@ struct local_evidence {
     }
     return sum / count;
   }
+  /// Whether what is believed of it comes from the gain model.
+  [[nodiscard]] bool is_modelled() const noexcept { return is_local && energy() > 0 && (kls.empty() || is_finite(mean_kl())); }
   /// Of a log KL; `usual` where it was not measured.
   [[nodiscard]] double variance_per_position(double usual) const noexcept {
     double sum = 0;

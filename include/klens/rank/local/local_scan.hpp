@@ -52,8 +52,8 @@ class local_scan {
     }
     for (std::size_t l = 0; l < layers_.size(); ++l)
       for (const std::size_t candidate : book_.candidates_of(l))
-        scores_.add(candidate, {layers_[l].stage, forward_.stages()}, layers_[l].kind, l, book_.scheme_of(candidate),
-                    is_local(layers_[l]));
+        scores_.add(book_.measured_for(candidate), {layers_[l].stage, forward_.stages()}, layers_[l].kind, l,
+                    schemes_[book_.scheme_of(candidate)].kept_as(layers_[l].columns()), is_local(layers_[l]));
   }
 
   [[nodiscard]] scores run() {
@@ -141,26 +141,28 @@ class local_scan {
   bool run_candidates(std::size_t index, batch& on) {
     std::vector<task> tasks(scores_.size(), task::nothing);
     if (refining()) {
-      for (const std::size_t c : contested_) tasks[c] = task::measure;
+      for (const std::size_t c : contested_) tasks[book_.measured_for(c)] = task::measure;
       // How far refining has to go is known only once it is there: a batch at a time.
-      book_.expect(contested_.size(), index + 1);
+      book_.expect(count_of(tasks), index + 1);
       return run_tasks(tasks, on);
     }
     if (index == 0) {
-      for (std::size_t c = 0; c < scores_.size(); ++c) tasks[c] = scores_.is_local(c) ? task::energy : task::measure;
-      book_.expect(scores_.size(), options_.local.batches);
+      for (const std::size_t c : scores_.measured()) tasks[c] = scores_.is_local(c) ? task::energy : task::measure;
+      book_.expect(scores_.measured().size(), options_.local.batches);
       if (!run_tasks(tasks, on)) return false;
       scores_.choose(options_.local.calibrations, options_.local.batches, options_.seed);
       tasks.assign(scores_.size(), task::nothing);
     } else {
-      for (std::size_t c = 0; c < scores_.size(); ++c)
+      for (const std::size_t c : scores_.measured())
         if (scores_.is_local(c) && scores_.stands_for_layer(c)) tasks[c] = task::energy;
     }
     for (const std::size_t c : scores_.calibrations(index)) tasks[c] = task::measure;
-    const auto to_do =
-        static_cast<std::size_t>(std::count_if(tasks.begin(), tasks.end(), [](task each) { return each != task::nothing; }));
-    book_.expect(to_do + (index == 0 ? scores_.size() : 0), options_.local.batches);
+    book_.expect(count_of(tasks) + (index == 0 ? scores_.measured().size() : 0), options_.local.batches);
     return run_tasks(tasks, on);
+  }
+
+  [[nodiscard]] static std::size_t count_of(const std::vector<task>& tasks) {
+    return tasks.size() - static_cast<std::size_t>(std::count(tasks.begin(), tasks.end(), task::nothing));
   }
 
   bool run_tasks(const std::vector<task>& tasks, batch& on) {

@@ -28,25 +28,37 @@ struct gain_place {
   [[nodiscard]] double depth() const noexcept { return static_cast<double>(stage) / static_cast<double>(stages); }
 };
 
-/// What a local scan learns of its candidates, numbered as in scores::candidates, and what it believes of them.
+/// What a local scan learns of its candidates, numbered as in scores::candidates, and what it believes of them. Candidates that
+/// keep the same weights are one item here, known by the first of them, which is measured for all.
 class local_scores {
  public:
+  /// Candidates come in order. `measured_for`: the first that keeps the same weights. `scheme`: what the layer is kept as.
   /// `local`: the candidate acts through its own stage alone.
-  void add(std::size_t candidate, const gain_place& place, const std::string& kind, std::size_t layer_index,
-           std::size_t scheme_index, bool local) {
-    all_.resize(std::max(all_.size(), candidate + 1));
-    all_[candidate].is_local = local;
-    items_.resize(all_.size());
-    items_[candidate] = {place.depth(), kinds_.try_emplace(kind, kinds_.size()).first->second, layer_index, scheme_index,
-                         place.stage};
+  void add(std::size_t measured_for, const gain_place& place, const std::string& kind, std::size_t layer_index,
+           const std::string& scheme, bool local) {
+    if (measured_for < item_of_.size()) {
+      item_of_.push_back(item_of_[measured_for]);
+      return;
+    }
+    item_of_.push_back(all_.size());
+    measured_.push_back(measured_for);
+    all_.emplace_back().is_local = local;
+    const auto number_of = [](std::map<std::string, std::size_t>& known, const std::string& name) {
+      return known.try_emplace(name, known.size()).first->second;
+    };
+    items_.push_back({place.depth(), number_of(kinds_, kind), layer_index, number_of(schemes_, scheme), place.stage});
   }
-  [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
-  [[nodiscard]] std::size_t layer_of(std::size_t candidate) const { return items_[candidate].layer; }
-  [[nodiscard]] bool is_local(std::size_t candidate) const { return all_[candidate].is_local; }
+  [[nodiscard]] std::size_t size() const noexcept { return item_of_.size(); }
+  /// Those that are measured, be it for others as well.
+  [[nodiscard]] const std::vector<std::size_t>& measured() const noexcept { return measured_; }
+  [[nodiscard]] std::size_t layer_of(std::size_t candidate) const { return items_[item_of_[candidate]].layer; }
+  [[nodiscard]] bool is_local(std::size_t candidate) const { return of(candidate).is_local; }
 
   /// Energies and KLs at the measured positions of the current batch.
-  void add_energies(std::size_t candidate, std::vector<double> by_position) { energies_[candidate] = std::move(by_position); }
-  void add_kls(std::size_t candidate, std::vector<double> by_position) { kls_[candidate] = std::move(by_position); }
+  void add_energies(std::size_t candidate, std::vector<double> by_position) {
+    energies_[item_of_[candidate]] = std::move(by_position);
+  }
+  void add_kls(std::size_t candidate, std::vector<double> by_position) { kls_[item_of_[candidate]] = std::move(by_position); }
 
   /// Chooses by the energies of the first batch which candidates are measured; 0: as many as the number of candidates asks for.
   void choose(std::size_t count, std::size_t batches, std::uint64_t seed) {
@@ -63,12 +75,12 @@ class local_scores {
   /// Those that are measured on a batch.
   [[nodiscard]] std::vector<std::size_t> calibrations(std::size_t batch) const {
     std::vector<std::size_t> which = calibrations_of_batch(calibrations_.size(), batch, batches_);
-    for (std::size_t& each : which) each = calibrations_[each];
+    for (std::size_t& each : which) each = measured_[calibrations_[each]];
     return which;
   }
   /// Whether a candidate's energies stand for those of its layer in batches after the first, where only one of them is looked at.
   [[nodiscard]] bool stands_for_layer(std::size_t candidate) const {
-    return of_layers_.at(items_[candidate].layer) == candidate;
+    return of_layers_.at(layer_of(candidate)) == item_of_[candidate];
   }
 
   /// Takes in the batch: so many measured positions in each of its sequences. Of those that had no energies others of their layer
@@ -97,15 +109,12 @@ class local_scores {
     kls_.clear();
   }
 
-  /// Of a candidate's measurements until now: the mean KL.
-  [[nodiscard]] double mean_kl(std::size_t candidate) const { return all_[candidate].mean_kl(); }
-
   /// The one of the current batch with energies and the highest finite KL, and that KL, summed over its positions; 0 without any.
   [[nodiscard]] std::pair<std::size_t, double> worst_measured() const {
     std::pair<std::size_t, double> worst{0, 0};
     for (const auto& [c, of] : kls_) {
       const double sum = sum_of(of, 0, of.size());
-      if (energies_.contains(c) && is_finite(sum) && sum > worst.second) worst = {c, sum};
+      if (energies_.contains(c) && is_finite(sum) && sum > worst.second) worst = {measured_[c], sum};
     }
     return worst;
   }
@@ -121,8 +130,8 @@ class local_scores {
     double per_position = 0;  // of the variance of a log KL
     bool to_predict = false;
     for (std::size_t c = 0; c < all_.size(); ++c) {
-      to_predict = to_predict || (is_modelled(c) && all_[c].kls.empty());
-      if (!is_modelled(c)) continue;
+      to_predict = to_predict || (all_[c].is_modelled() && all_[c].kls.empty());
+      if (!all_[c].is_modelled()) continue;
       bool taught = all_[c].kls.empty();
       for (const observed_kl& each : all_[c].kls) {
         if (!(each.kl.value > floor)) continue;
@@ -140,7 +149,8 @@ class local_scores {
     std::vector<std::vector<double>> drawn(count);
     random_stream random{seed_, 1};
     if (seen.empty()) {
-      for (std::vector<double>& each : drawn) each = log_kls(gain_draw{std::vector<double>(all_.size(), 0), 2}, 0, random);
+      for (std::vector<double>& each : drawn)
+        each = of_candidates(log_kls(gain_draw{std::vector<double>(all_.size(), 0), 2}, 0, random));
       return drawn;
     }
     per_position /= static_cast<double>(seen.size());
@@ -149,7 +159,7 @@ class local_scores {
     for (std::vector<double>& each : drawn) {
       const gain_draw gains = model.draw();
       noise_factor += gains.noise_factor / static_cast<double>(count);
-      each = log_kls(gains, per_position / positions_in_all, random);
+      each = of_candidates(log_kls(gains, per_position / positions_in_all, random));
     }
     mean_log_gains_ = model.mean_log_gains();
     for (std::size_t c = 0; c < all_.size(); ++c)
@@ -158,24 +168,32 @@ class local_scores {
   }
 
   /// The log KL of a modelled candidate, as of the last draw: the middle of its draws, without their luck.
-  [[nodiscard]] double expected_log_kl(std::size_t c) const { return std::log(all_[c].energy()) + mean_log_gains_[c]; }
+  [[nodiscard]] double expected_log_kl(std::size_t candidate) const {
+    return std::log(of(candidate).energy()) + mean_log_gains_[item_of_[candidate]];
+  }
   /// How near to another log KL that of each candidate can be for a scan of the whole text not to tell them apart: two of
   /// its standard errors, as of the last draw.
-  [[nodiscard]] const std::vector<double>& ties() const noexcept { return ties_; }
+  [[nodiscard]] std::vector<double> ties() const { return ties_.empty() ? ties_ : of_candidates(ties_); }
   /// How many measured candidates taught nothing, at the last draw.
   [[nodiscard]] std::size_t drowned() const noexcept { return drowned_; }
   /// Whether what is believed of a candidate comes from the gain model.
-  [[nodiscard]] bool is_modelled(std::size_t c) const {
-    if (!all_[c].is_local || !(all_[c].energy() > 0)) return false;
-    return all_[c].kls.empty() || is_finite(mean_kl(c));
-  }
+  [[nodiscard]] bool is_modelled(std::size_t candidate) const { return of(candidate).is_modelled(); }
   /// Mean of |change|^2 / |residual|^2 over the positions where it was looked at; NaN where it never was.
-  [[nodiscard]] double plain_energy(std::size_t c) const {
-    return all_[c].plain_energy / static_cast<double>(all_[c].positions);
+  [[nodiscard]] double plain_energy(std::size_t candidate) const {
+    return of(candidate).plain_energy / static_cast<double>(of(candidate).positions);
   }
-  [[nodiscard]] std::size_t positions(std::size_t c) const { return all_[c].positions; }
+  [[nodiscard]] std::size_t positions(std::size_t candidate) const { return of(candidate).positions; }
 
  private:
+  [[nodiscard]] const local_evidence& of(std::size_t candidate) const { return all_[item_of_[candidate]]; }
+
+  [[nodiscard]] std::vector<double> of_candidates(const std::vector<double>& of_items) const {
+    std::vector<double> all;
+    all.reserve(item_of_.size());
+    for (const std::size_t item : item_of_) all.push_back(of_items[item]);
+    return all;
+  }
+
   [[nodiscard]] static double sum_of(const std::vector<double>& values, std::size_t first, std::size_t count) {
     const auto begin = values.begin() + static_cast<std::ptrdiff_t>(first);
     return std::accumulate(begin, begin + static_cast<std::ptrdiff_t>(count), 0.0);
@@ -209,11 +227,11 @@ class local_scores {
     for (std::size_t c = 0; c < all_.size(); ++c) {
       const local_evidence& each = all_[c];
       double at = std::log(0.0), variance = 0;
-      if (is_modelled(c)) {
+      if (each.is_modelled()) {
         at = std::log(each.energy()) + gains.log_gains[c];
         variance = gains.noise_factor * (each.energy_variance() + variance_of_text);
       } else if (!each.kls.empty()) {
-        at = std::log(mean_kl(c));
+        at = std::log(each.mean_kl());
         const auto n = static_cast<double>(each.kls.size());
         for (const observed_kl& seen : each.kls) variance += (gains.noise_factor * seen.kl.variance + of_sequence) / (n * n);
       }
@@ -222,10 +240,12 @@ class local_scores {
     return logs;
   }
 
-  std::vector<local_evidence> all_;
+  std::vector<std::size_t> item_of_;   // by candidate
+  std::vector<std::size_t> measured_;  // by item: its first candidate
+  std::vector<local_evidence> all_;    // this and what follows: by item
   std::vector<double> ties_, mean_log_gains_;
   std::vector<gain_item> items_;
-  std::map<std::string, std::size_t> kinds_;
+  std::map<std::string, std::size_t> kinds_, schemes_;
   std::vector<std::size_t> calibrations_;
   std::map<std::size_t, std::size_t> of_layers_;
   std::size_t batches_ = 1, sequences_ = 0, drowned_ = 0;

@@ -34,7 +34,7 @@ class scan_book {
     for (const any_metric& each : metrics) result_.metrics.push_back(info_of(each));
     if (!options.rank_by.empty()) rank_by_ = result_.index_of(options.rank_by);
     for (std::size_t l = 0; l < layers.size(); ++l)
-      for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes[s], s);
+      for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes, s);
     if (result_.candidates.empty())
       refuse<argument_error>({"no layer can be stored under any of the schemes: ", result_.skipped.front()});
     if (options.resume) take_up(*options.resume);
@@ -42,10 +42,17 @@ class scan_book {
 
   [[nodiscard]] const std::vector<std::size_t>& candidates_of(std::size_t layer_index) const { return by_layer_[layer_index]; }
   [[nodiscard]] std::size_t scheme_of(std::size_t candidate) const { return scheme_of_[candidate]; }
-  [[nodiscard]] bool alive(std::size_t candidate) const { return is_alive(result_.candidates[candidate]); }
+  /// The first candidate that keeps the same weights of the layer (scheme::kept_as), which is measured for this one as well.
+  [[nodiscard]] std::size_t measured_for(std::size_t candidate) const { return first_alike_[candidate]; }
+  /// Whether this candidate, or another that it is measured for, is still in the scan.
+  [[nodiscard]] bool alive(std::size_t candidate) const {
+    return std::any_of(alike_[candidate].begin(), alike_[candidate].end(),
+                       [&](std::size_t c) { return is_alive(result_.candidates[c]); });
+  }
+  /// How many are to be measured.
   [[nodiscard]] std::size_t alive() const {
     std::size_t count = 0;
-    for (const layer_score& each : result_.candidates) count += is_alive(each) ? 1 : 0;
+    for (std::size_t c = 0; c < alike_.size(); ++c) count += alive(c) ? 1 : 0;
     return count;
   }
   [[nodiscard]] std::size_t batches_done() const noexcept { return batches_done_; }
@@ -70,30 +77,29 @@ class scan_book {
   /// Counts work done on the current batch, in whole forwards over it.
   void spend(double forwards) { effort_.spend(forwards); }
 
-  /// Enters what a candidate did to the current batch.
+  /// Enters what a candidate, and those that it is measured for, did to the current batch.
   void add(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result) {
-    layer_score& each = result_.candidates[candidate];
-    add_sequences(damage, each.metrics);
-    each.positions += measured_in_batch_;
-    each.weight_sqnr_db = sqnr_db(error);
-    if (each.result != outcome::measured && measured_in_batch_ > 0) each.result = result;
-    effort_.finish_candidate();
+    for_alike(candidate, [&](layer_score& each) {
+      add_sequences(damage, each.metrics);
+      each.positions += measured_in_batch_;
+      each.weight_sqnr_db = sqnr_db(error);
+      if (each.result != outcome::measured && measured_in_batch_ > 0) each.result = result;
+    });
   }
 
   /// Enters that a candidate was dealt with without being measured.
   void pass_over(std::size_t candidate, const weight_error& error) {
-    result_.candidates[candidate].weight_sqnr_db = sqnr_db(error);
-    effort_.finish_candidate();
+    for_alike(candidate, [&](layer_score& each) { each.weight_sqnr_db = sqnr_db(error); });
   }
 
   /// Enters that a candidate cannot be measured, and why. It leaves the scan; what it had is not kept, it would mislead.
   void fail(std::size_t candidate, const std::string& reason) {
-    layer_score& each = result_.candidates[candidate];
-    each.result = outcome::failed;
-    each.reason = reason;
-    each.positions = 0;
-    each.metrics.assign(metrics_->size(), {});
-    effort_.finish_candidate();
+    for_alike(candidate, [&](layer_score& each) {
+      each.result = outcome::failed;
+      each.reason = reason;
+      each.positions = 0;
+      each.metrics.assign(metrics_->size(), {});
+    });
   }
 
   /// Says how many candidates the current batch is for, and how many batches there will be, where that is not all of them.
@@ -189,12 +195,30 @@ class scan_book {
     return measured;
   }
 
-  void add_candidate(const layer& each, std::size_t layer_index, const scheme& storage, std::size_t scheme_index) {
+  /// Calls work with a candidate and with those that it is measured for, as far as they are in the scan.
+  template <class Work>
+  void for_alike(std::size_t candidate, const Work& work) {
+    for (const std::size_t each : alike_[candidate])
+      if (is_alive(result_.candidates[each])) work(result_.candidates[each]);
+    effort_.finish_candidate();
+  }
+
+  void add_candidate(const layer& each, std::size_t layer_index, const std::vector<scheme>& schemes, std::size_t scheme_index) {
+    const scheme& storage = schemes[scheme_index];
     if (!storage.stores(each.columns())) {
       result_.skipped.push_back(joined({each.name, ": ", storage.name(), " cannot store rows of ", each.columns()}));
       return;
     }
-    by_layer_[layer_index].push_back(result_.candidates.size());
+    const std::size_t candidate_index = result_.candidates.size();
+    std::size_t first = candidate_index;
+    if (options_->from == direction::from_reference)  // restoring a layer of two whole models is not the same
+      for (const std::size_t other : by_layer_[layer_index])
+        if (schemes[scheme_of_[other]].kept_as(each.columns()) == storage.kept_as(each.columns()))
+          first = std::min(first, first_alike_[other]);
+    alike_.emplace_back();
+    alike_[first].push_back(candidate_index);
+    first_alike_.push_back(first);
+    by_layer_[layer_index].push_back(candidate_index);
     scheme_of_.push_back(scheme_index);
     layer_score candidate;
     candidate.layer = each.name;
@@ -239,6 +263,8 @@ class scan_book {
   scores result_;
   std::vector<std::vector<std::size_t>> by_layer_;
   std::vector<std::size_t> scheme_of_;
+  std::vector<std::size_t> first_alike_;
+  std::vector<std::vector<std::size_t>> alike_;  // by the first of them; empty for the others
   std::size_t rank_by_ = 0;
   std::size_t batches_done_ = 0;
   std::size_t sequences_before_ = 0;
