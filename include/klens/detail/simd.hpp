@@ -122,6 +122,22 @@ template <class Arch>
   return batch<float, Arch>::load_aligned(found);
 }
 
+/// Elements of a table of 8 floats, aligned as a batch; where that is one instruction.
+#if defined(__AVX2__)
+template <class Arch>
+inline constexpr bool has_short_look_up = lanes<float, Arch> == 8;
+#else
+template <class Arch>
+inline constexpr bool has_short_look_up = false;
+#endif
+template <class Arch>
+  requires has_short_look_up<Arch>
+[[nodiscard]] inline batch<float, Arch> short_look_up(const float* table, const batch<std::int32_t, Arch>& indices) noexcept {
+#if defined(__AVX2__)
+  return _mm256_permutevar8x32_ps(_mm256_load_ps(table), indices.data);
+#endif
+}
+
 /// The bits of floats as integers, and back. Between finite magnitudes the order is the same; infinities and NaNs come after.
 template <class Arch>
 [[nodiscard]] inline batch<std::int32_t, Arch> bits_of(const batch<float, Arch>& values) noexcept {

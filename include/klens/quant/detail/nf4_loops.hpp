@@ -37,6 +37,22 @@ struct nf4_intervals {
 };
 inline constexpr nf4_intervals nf4_table;
 
+/// For a search by halves, by the first three of its four answers: the bound to compare with in the fourth, and the values below
+/// and above it. Entries 0, 2, 4 and 6 of `third` are the bounds by the first two.
+struct nf4_halves {
+  alignas(32) float third[8] = {}, fourth[8] = {}, below[8] = {}, above[8] = {};
+
+  constexpr nf4_halves() noexcept {
+    for (int i = 0; i < 8; ++i) {
+      third[i] = nf4_bounds[static_cast<std::size_t>(i / 2 * 4 + 1)];
+      fourth[i] = nf4_bounds[static_cast<std::size_t>(2 * i)];
+      below[i] = nf4::values[2 * i];
+      above[i] = nf4::values[2 * i + 1];
+    }
+  }
+};
+inline constexpr nf4_halves nf4_search;
+
 /// The arithmetic of nf4, as coded_loops.hpp asks for it. Codes go through the loops as the values that they stand for.
 template <class Arch>
 struct nf4_codec : value_codes<Arch> {
@@ -66,6 +82,18 @@ struct nf4_codec : value_codes<Arch> {
         const integers interval = xsimd::min(xsimd::to_int(x * floats(16.0f) + floats(16.0f)), integers(31));
         const auto is_above = x > look_up<Arch>(nf4_table.bound, interval);
         each = xsimd::select(is_above, look_up<Arch>(nf4_table.above, interval), look_up<Arch>(nf4_table.below, interval));
+        continue;
+      }
+      if constexpr (has_short_look_up<Arch>) {
+        const auto bit = [](const auto& answer, std::int32_t value) {
+          return bits_of<Arch>(xsimd::select(answer, from_bits<Arch>(integers(value)), floats(0.0f)));
+        };
+        const auto first = x > floats(nf4_bounds[7]);
+        const auto second = x > xsimd::select(first, floats(nf4_bounds[11]), floats(nf4_bounds[3]));
+        integers at = bit(first, 4) | bit(second, 2);
+        at = at | bit(x > short_look_up<Arch>(nf4_search.third, at), 1);
+        each = xsimd::select(x > short_look_up<Arch>(nf4_search.fourth, at), short_look_up<Arch>(nf4_search.above, at),
+                             short_look_up<Arch>(nf4_search.below, at));
         continue;
       }
       each = floats(nf4::values[0]);
