@@ -6,6 +6,7 @@
 //   auto scores = klens::rank_layers(layers, forward, {klens::int4{.group_size = 64}, "int8-channel"}, {klens::kl{}});
 //   for (const auto* each : scores.ranked("kl")) std::printf("%s %g\n", each->layer.c_str(), each->metrics[0].mean);
 //
+// Beside weights, what a model keeps while it runs can be ranked: keys and values, states, inputs of products (site.hpp).
 // What can be plugged in: a metric (metric/metric.hpp), a quantizer (quant/quantizer.hpp), a forward (forward.hpp) and a
 // stopping rule (rank/look.hpp). Plans, statistics and files have contents of their own: plan.hpp, stats.hpp, io.hpp.
 
@@ -41,11 +42,14 @@
 #include <klens/rank/lists.hpp>
 #include <klens/rank/look.hpp>
 #include <klens/rank/merge.hpp>
+#include <klens/rank/position_bands.hpp>
 #include <klens/rank/rank_layers.hpp>
 #include <klens/rank/rank_options.hpp>
 #include <klens/rank/ranking.hpp>
 #include <klens/rank/scan_error.hpp>
 #include <klens/rank/scores.hpp>
 #include <klens/rank/stopping.hpp>
+#include <klens/site.hpp>
+#include <klens/site_kind.hpp>
 #include <klens/version.hpp>
 #include <klens/weight_guard.hpp>

@@ -10,6 +10,7 @@
 #include <klens/lent_weights.hpp>
 #include <klens/matrix.hpp>
 #include <klens/quant/layer_inputs.hpp>
+#include <klens/site_kind.hpp>
 #include <limits>
 #include <memory>
 #include <span>
@@ -44,10 +45,12 @@ class layer {
   using store_function = std::function<void(const_matrix_ref<float> from)>;
 
   std::string name;
-  std::string kind;            ///< for summaries; kind_of(name) unless set
-  std::size_t stage = 0;       ///< the first stage of a staged forward that uses the weights; stages() for the head
-  std::size_t last_stage = 0;  ///< the last one that does, where that is a later stage (an embedding tied to the head)
-  std::string note;            ///< printed beside it, e.g. that the weights are tied
+  std::string kind;                     ///< for summaries; kind_of(name) unless set
+  std::size_t stage = 0;                ///< the first stage of a staged forward that uses the weights; stages() for the head
+  std::size_t last_stage = 0;           ///< the last one that does, where that is a later stage (an embedding tied to the head)
+  site_kind site = site_kind::weights;  ///< others come into being while the model runs (site.hpp)
+  std::vector<std::string> schemes;     ///< names of those that it is ranked under; empty: all
+  std::string note;                     ///< printed beside it, e.g. that the weights are tied
   std::shared_ptr<const layer_inputs> inputs;  ///< what its inputs were like, for schemes that ask (gather_inputs); may be null
   std::string restore_failure;  ///< why its weights could not be put back as they were; empty: they are as they were
 

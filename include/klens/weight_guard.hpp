@@ -12,6 +12,7 @@
 #include <klens/quant/layer_inputs.hpp>
 #include <klens/quant/round_trip.hpp>
 #include <klens/quant/scheme.hpp>
+#include <klens/site_kind.hpp>
 #include <memory>
 #include <span>
 #include <string>
@@ -127,9 +128,10 @@ inline void expect_weights_back(std::span<const layer> layers) {
 }
 
 /// Throws argument_error where a layer was not restored earlier; numeric_error, naming the layer, row and column, unless every
-/// weight is finite.
+/// weight is finite. A site of another kind has none.
 inline void expect_finite_weights(const layer& each) {
   if (!each.restore_failure.empty()) throw argument_error{each.restore_failure_text()};
+  if (each.site != site_kind::weights) return;
   const auto rows = static_cast<Eigen::Index>(each.rows()), columns = static_cast<Eigen::Index>(each.columns());
   const lent_weights* const lent = each.lent();
   matrix<float> weights(lent ? 1 : 0, columns);  // of such a layer one row at a time

@@ -39,6 +39,18 @@ inline void check_same(const std::vector<klens::metric_score>& a, const std::vec
   for (std::size_t m = 0; m < a.size(); ++m) check_same(a[m], b[m]);
 }
 
+inline void check_same(const std::vector<klens::position_band>& a, const std::vector<klens::position_band>& b) {
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    CHECK(a[i].first == b[i].first);
+    CHECK(a[i].last == b[i].last);
+    CHECK(same_bits(a[i].mean, b[i].mean));
+    CHECK(same_bits(a[i].low, b[i].low));
+    CHECK(same_bits(a[i].high, b[i].high));
+    check_same(a[i].by_sequence, b[i].by_sequence);
+  }
+}
+
 inline void check_same(const klens::layer_score& a, const klens::layer_score& b) {
   CHECK(a.layer == b.layer);
   CHECK(a.kind == b.kind);
@@ -55,7 +67,9 @@ inline void check_same(const klens::layer_score& a, const klens::layer_score& b)
   CHECK(same_bits(a.local_energy, b.local_energy));
   CHECK(same_bits(a.gain, b.gain));
   CHECK(same_bits(a.weight_sqnr_db, b.weight_sqnr_db));
+  CHECK(a.site == b.site);
   check_same(a.metrics, b.metrics);
+  check_same(a.by_position, b.by_position);
 }
 
 /// Everything but the cost.

@@ -5,6 +5,7 @@
 
 #include "engine/elementwise.hpp"
 #include "engine/past.hpp"
+#include "engine/rounding.hpp"
 
 #include "products.hpp"
 
@@ -97,15 +98,33 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
   if (q_norm) q_norm.of_heads(q);
   if (k_norm) k_norm.of_heads(k);
   if (position) {
-    const std::size_t first = first_position(at, this, 0, k);
+    const std::size_t first = first_position(at, this, kept_as::keys, k);
     position->apply(q, first);
     position->apply(k, first);
   }
-  attend(q, with_past(at, this, 0, k), with_past(at, this, 1, v), heads, kv_heads, score_scale, mask, mixed, work);
+  round_rows(at, this, kept_as::keys, k);
+  round_rows(at, this, kept_as::values, v);
+  attend(q, with_past(at, this, kept_as::keys, k), with_past(at, this, kept_as::values, v), heads, kv_heads, score_scale, mask,
+         mixed, work);
   if (gated)
     kernels::map_elements(
         all_of(mixed), [](auto y, auto g) { return y * kernels::sigmoid(g); }, all_of(mixed), all_of(gate));
   o_proj.add_to(hidden, mixed, scale);
+}
+
+void add_keys_and_values(std::vector<kept_vectors>& all, const void* part, const std::string& prefix, std::size_t kv_heads,
+                         std::size_t key_columns, std::size_t value_columns, const attention_mask& mask) {
+  const std::size_t positions = mask.window == 0 ? 0 : mask.window + mask.always;
+  all.push_back({prefix + "keys", klens::site_kind::kv, part, kept_as::keys, kv_heads, key_columns / kv_heads, positions});
+  all.push_back(
+      {prefix + "values", klens::site_kind::kv, part, kept_as::values, kv_heads, value_columns / kv_heads, positions});
+}
+
+std::vector<kept_vectors> attention::kept() const {
+  std::vector<kept_vectors> all;
+  add_keys_and_values(all, this, prefix_of(k_proj.weight->name, "k_proj"), kv_heads, static_cast<std::size_t>(k_proj.out()),
+                      static_cast<std::size_t>(v_proj.out()), mask);
+  return all;
 }
 
 double attention::flops(std::size_t length) const {

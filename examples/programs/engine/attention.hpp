@@ -29,6 +29,10 @@ void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_r
 [[nodiscard]] double attend_flops(std::size_t length, std::size_t key_columns, std::size_t value_columns,
                                   const attention_mask& mask);
 
+/// Adds the keys and values that an attention keeps of each position, head by head.
+void add_keys_and_values(std::vector<kept_vectors>& all, const void* part, const std::string& prefix, std::size_t kv_heads,
+                         std::size_t key_columns, std::size_t value_columns, const attention_mask& mask);
+
 /// Causal softmax attention.
 struct attention final : part {
   linear q_proj;  ///< [heads * head width x width]; gated: [heads * 2 head width x width], query and gate head by head
@@ -46,6 +50,7 @@ struct attention final : part {
 
   void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
+  [[nodiscard]] std::vector<kept_vectors> kept() const override;
 };
 
 /// What a config says of attention; the names of the tensors are those that most model types share.

@@ -5,7 +5,7 @@
 #include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
 #include "engine/gated_delta_rule.hpp"
-#include "engine/past.hpp"
+#include "engine/recurrence.hpp"
 
 namespace programs {
 
@@ -66,21 +66,21 @@ void gated_delta::add_to(klens::matrix_ref<float> hidden, const klens::const_mat
   }
   auto y = mixed.rightCols(values);
   const std::size_t served = shape.value_heads / shape.key_heads;
-  klens::matrix<float>* const memories =
-      at.before ? &at.before->state(this, 0, heads * index(shape.key_width), index(shape.value_width)) : nullptr;
+  const recurrence kept{at, this, kept_as::state, heads * index(shape.key_width), index(shape.value_width)};
   for (std::size_t head = 0; head < shape.value_heads; ++head) {
     const Eigen::Index query = index(head / served * shape.key_width), key_width = index(shape.key_width);
-    auto channels = y.middleCols(index(head * shape.value_width), index(shape.value_width));
-    const auto run = [&](klens::matrix_ref<float>* memory) {
-      kernels::gated_delta_rule(mixed.middleCols(query, key_width), mixed.middleCols(index(keys) + query, key_width), channels,
-                                klens::row(decay, index(head)), klens::row(learning, index(head)), channels, memory);
-    };
-    if (memories == nullptr) {
-      run(nullptr);
-      continue;
-    }
-    klens::matrix_ref<float> own = memories->middleRows(index(head) * key_width, key_width);
-    run(&own);
+    const Eigen::Index column = index(2 * keys + head * shape.value_width), value_width = index(shape.value_width);
+    kept.over(
+        length, index(head) * key_width, key_width,
+        [&](Eigen::Index first, Eigen::Index count, klens::matrix_ref<float>* memory) {
+          const auto of_head = [&](const panel& rates_of) {
+            return klens::row(rates_of, index(head)).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+          };
+          auto channels = mixed.block(first, column, count, value_width);
+          kernels::gated_delta_rule(mixed.block(first, query, count, key_width),
+                                    mixed.block(first, index(keys) + query, count, key_width), channels, of_head(decay),
+                                    of_head(learning), channels, memory);
+        });
   }
   norm.of_heads(y);
   for (Eigen::Index t = 0; t < length; ++t)
@@ -93,6 +93,14 @@ double gated_delta::flops(std::size_t length) const {
   double total = out_proj.flops(length);
   for (const auto& [projection, column] : projections) total += projection.flops(length);
   return total;
+}
+
+std::vector<kept_vectors> gated_delta::kept() const {
+  const std::string prefix = prefix_of(a_log->name, "A_log");
+  std::vector<kept_vectors> all{{prefix + "state", klens::site_kind::state, this, kept_as::state, shape.value_heads,
+                                 shape.value_width * shape.key_width}};
+  add_last_inputs(all, this, prefix, shape.taps, shape.mixed());
+  return all;
 }
 
 delta_shape delta_shape_of(const config& fields, std::size_t width) {

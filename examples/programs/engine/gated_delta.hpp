@@ -37,6 +37,8 @@ struct gated_delta final : part {
 
   void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
+  /// A memory of each value head, value by value, and the last inputs of the convolution.
+  [[nodiscard]] std::vector<kept_vectors> kept() const override;
 };
 
 /// linear_num_key_heads and its fellows, with the defaults of Qwen.

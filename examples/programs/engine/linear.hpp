@@ -29,25 +29,41 @@ struct linear {
   /// y = linear(x)
   void operator()(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
     show(x);
-    if (bias != nullptr) y.rowwise() = own_bias();
-    for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
-      auto into = y.middleCols(column, of.rows());
-      bias == nullptr ? multiply_transposed(x, of, into) : add_multiplied_transposed(x, of, 1, into);
-    });
+    if (weight->stores_inputs) return multiply(stored(x), y);
+    multiply(x, y);
   }
   /// y += scale * linear(x)
   void add_to(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
     show(x);
-    for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
-      add_multiplied_transposed(x, of, scale, y.middleCols(column, of.rows()));
-    });
-    if (bias != nullptr) y.rowwise() += scale * own_bias();
+    if (weight->stores_inputs) return add_multiplied(y, stored(x), scale);
+    add_multiplied(y, x, scale);
   }
   [[nodiscard]] double flops(std::size_t positions) const {
     return 2.0 * static_cast<double>(positions) * static_cast<double>(out()) * static_cast<double>(in());
   }
 
  private:
+  void multiply(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> y) const {
+    if (bias != nullptr) y.rowwise() = own_bias();
+    for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
+      auto into = y.middleCols(column, of.rows());
+      bias == nullptr ? multiply_transposed(x, of, into) : add_multiplied_transposed(x, of, 1, into);
+    });
+  }
+  void add_multiplied(klens::matrix_ref<float> y, const klens::const_matrix_ref<float>& x, float scale) const {
+    for_panels([&](const klens::const_matrix_ref<float>& of, Eigen::Index column) {
+      add_multiplied_transposed(x, of, scale, y.middleCols(column, of.rows()));
+    });
+    if (bias != nullptr) y.rowwise() += scale * own_bias();
+  }
+
+  /// The inputs as they are kept, row by row.
+  [[nodiscard]] klens::matrix<float> stored(const klens::const_matrix_ref<float>& x) const {
+    klens::matrix<float> kept = x;
+    for (Eigen::Index r = 0; r < kept.rows(); ++r) weight->stores_inputs(klens::row(kept, r));
+    return kept;
+  }
+
   void show(const klens::const_matrix_ref<float>& x) const {
     if (weight->watcher) weight->watcher(*weight, static_cast<Eigen::Index>(first), out(), x);
   }

@@ -2,7 +2,7 @@
 
 #include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
-#include "engine/past.hpp"
+#include "engine/recurrence.hpp"
 #include "engine/selective_scan.hpp"
 
 namespace programs {
@@ -44,8 +44,12 @@ void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_mat
   rates = a_log->values.transpose();
   kernels::map_elements(
       all_of(rates), [](auto v) { return -kernels::log2_e * xsimd::exp(v); }, all_of(rates));
-  kernels::selective_scan(step, mixed, rates, b, c, d->vector(), mixed,
-                          at.before ? &at.before->state(this, 0, states, inner) : nullptr);
+  const recurrence kept{at, this, kept_as::state, states, inner};
+  kept.over(length, [&](Eigen::Index first, Eigen::Index count, klens::matrix_ref<float>* state) {
+    auto own = mixed.middleRows(first, count);
+    kernels::selective_scan(step.middleRows(first, count), own, rates, b.middleRows(first, count), c.middleRows(first, count),
+                            d->vector(), own, state);
+  });
   for (Eigen::Index t = 0; t < length; ++t)
     kernels::map_elements(
         klens::row(mixed, t), [](auto y, auto z) { return y * kernels::silu(z); }, klens::row(mixed, t), klens::row(gate, t));
@@ -53,6 +57,14 @@ void mamba::scan(const klens::const_matrix_ref<float>& x, const klens::const_mat
 
 double mamba::flops(std::size_t length) const {
   return in_proj.flops(length) + x_proj.flops(length) + dt_proj.flops(length) + out_proj.flops(length);
+}
+
+std::vector<kept_vectors> mamba::kept() const {
+  const auto channels = static_cast<std::size_t>(a_log->values.rows()), states = static_cast<std::size_t>(a_log->values.cols());
+  std::vector<kept_vectors> all{
+      {prefix_of(a_log->name, "A_log") + "state", klens::site_kind::state, this, kept_as::state, channels, states}};
+  add_last_inputs(all, this, prefix_of(conv->name, "conv1d"), static_cast<std::size_t>(conv->values.cols()), channels);
+  return all;
 }
 
 mamba take_mamba(checkpoint& tensors, const std::string& prefix, const mamba_shape& shape) {

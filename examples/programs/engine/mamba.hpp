@@ -27,6 +27,8 @@ struct mamba final : part {
   void scan(const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& gate, klens::matrix_ref<float> out,
             const pass& at) const;
   [[nodiscard]] double flops(std::size_t length) const override;
+  /// A state of each channel, and the last inputs of the convolution.
+  [[nodiscard]] std::vector<kept_vectors> kept() const override;
 };
 
 /// What a config says of a Mamba mixer; the names of the tensors are those that all model types share.

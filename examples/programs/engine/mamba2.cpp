@@ -2,7 +2,7 @@
 
 #include "engine/convolve.hpp"
 #include "engine/elementwise.hpp"
-#include "engine/past.hpp"
+#include "engine/recurrence.hpp"
 #include "engine/selective_scan.hpp"
 
 namespace programs {
@@ -45,11 +45,17 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
   const Eigen::Index group_heads = heads / count, group_width = inner / count, states = shared / count;
   for (Eigen::Index g = 0; g < count; ++g) {
     auto channels = mixed.middleCols(g * group_width, group_width);
-    kernels::state_space_scan(
-        decay.middleCols(g * group_heads, group_heads), step.middleCols(g * group_heads, group_heads), channels,
-        mixed.middleCols(inner + g * states, states), mixed.middleCols(inner + shared + g * states, states),
-        d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), channels,
-        at.before ? &at.before->state(this, static_cast<int>(g), states, group_width) : nullptr);
+    const recurrence kept{at, this, kept_as::state + static_cast<int>(g), states, group_width};
+    kept.over(length, [&](Eigen::Index first, Eigen::Index positions, klens::matrix_ref<float>* state) {
+      auto own = channels.middleRows(first, positions);
+      const auto block = [&](auto& of, Eigen::Index column, Eigen::Index columns) {
+        return of.block(first, column, positions, columns);
+      };
+      kernels::state_space_scan(
+          block(decay, g * group_heads, group_heads), block(step, g * group_heads, group_heads), own,
+          block(mixed, inner + g * states, states), block(mixed, inner + shared + g * states, states),
+          d->vector().subspan(static_cast<std::size_t>(g * group_heads), static_cast<std::size_t>(group_heads)), own, state);
+    });
   }
   for (Eigen::Index t = 0; t < length; ++t) {
     const std::span<float> row = klens::row(y, t);
@@ -68,6 +74,15 @@ void mamba2::add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_r
 }
 
 double mamba2::flops(std::size_t length) const { return in_proj.flops(length) + out_proj.flops(length); }
+
+std::vector<kept_vectors> mamba2::kept() const {
+  const auto heads = static_cast<std::size_t>(a_log->values.size()), inner = static_cast<std::size_t>(out_proj.in());
+  const auto mixed = static_cast<std::size_t>(conv->values.rows()), states = (mixed - inner) / 2 / groups;
+  std::vector<kept_vectors> all{{prefix_of(a_log->name, "A_log") + "state", klens::site_kind::state, this, kept_as::state,
+                                 heads, inner / heads * states}};
+  add_last_inputs(all, this, prefix_of(conv->name, "conv1d"), static_cast<std::size_t>(conv->values.cols()), mixed);
+  return all;
+}
 
 mamba2 take_mamba2(checkpoint& tensors, const std::string& prefix, const mamba2_shape& shape) {
   mamba2 taken;

@@ -30,6 +30,8 @@ struct mamba2 final : part {
 
   void add_to(klens::matrix_ref<float> hidden, const klens::const_matrix_ref<float>& x, float scale, pass& at) const override;
   [[nodiscard]] double flops(std::size_t length) const override;
+  /// A state of each head, channel by channel, and the last inputs of the convolution.
+  [[nodiscard]] std::vector<kept_vectors> kept() const override;
 };
 
 /// What a config says of a Mamba-2 mixer; the names of the tensors are those that all model types share.

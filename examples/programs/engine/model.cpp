@@ -246,6 +246,7 @@ void model::advance(state& at, std::size_t stage, std::size_t threads) const {
     const workspace::frame frame{*work};
     const auto sequence = static_cast<Eigen::Index>(s);
     pass with{*work};
+    if (!rounded_->empty()) with.rounded = rounded_.get();
     if (!at.before.empty()) with.before = &at.before[s];
     for (klens::matrix<float>& each : at.kept) with.kept.emplace_back(each.middleRows(sequence * rows, rows));
     auto own = at.hidden.middleRows(sequence * length, length);

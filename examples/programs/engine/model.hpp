@@ -6,6 +6,7 @@
 #include <klens/forward.hpp>
 #include <klens/layer.hpp>
 #include <klens/matrix.hpp>
+#include <klens/site_kind.hpp>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 #include "architecture.hpp"
 #include "parameter.hpp"
 #include "past.hpp"
+#include "rounding.hpp"
 #include "workspace.hpp"
 
 namespace programs {
@@ -53,6 +55,22 @@ struct state {
   bool begun = false;  ///< the tokens go on where earlier ones ended: the rows before every sequence are behind them
 };
 
+/// Something that a part keeps, in its place.
+struct placed_vectors : kept_vectors {
+  std::size_t stage = 0;       ///< of the part
+  std::size_t last_stage = 0;  ///< the last one that reads it
+};
+
+/// The note of a state that is stored with error feedback.
+inline constexpr const char* feedback_note = "with error feedback; the remainder that it keeps is not counted in bytes";
+
+/// How sites are counted and stored.
+struct site_options {
+  std::size_t context = 1;      ///< positions whose keys and values are kept
+  bool error_feedback = false;  ///< what rounding takes from a state is added before it is rounded again
+  std::size_t sequences = 1;    ///< that the engine serves at the same time: sizes are of all of them together
+};
+
 struct load_options {
   bool strict = false;  ///< refuse fields of config.json that klens does not know, which a remark names otherwise
 };
@@ -86,6 +104,15 @@ class model {
   [[nodiscard]] std::vector<weight> weights(bool split_fused = false) const;
   /// All others: conv, A_log, D, norms, biases.
   [[nodiscard]] std::vector<weight> small_weights();
+
+  /// What its parts keep of each sequence while they run, in order of stages. A model of images keeps nothing.
+  [[nodiscard]] std::vector<placed_vectors> kept() const;
+  /// Sites of these kinds, in order of stages: as layers, that store what comes into being while the model runs. Keys and values
+  /// have a vector a head and position, of at most as many positions as their attention sees; a state one a head, channel by channel
+  /// (of Mamba: one a channel); a convolution one for each of the inputs that it keeps; inputs of products one, of the token at
+  /// hand, which nobody keeps. Whole vectors are stored the moment they come into being, a state after every step; a step reads what
+  /// was stored before it, and the state of its own position as it is. Layers live as long as the model; one thread changes them.
+  [[nodiscard]] std::vector<klens::layer> sites(std::span<const klens::site_kind> kinds, const site_options& options) const;
 
   /// The state before stage 0 of `sequences` sequences of `length` tokens each.
   /// Throws klens::shape_error where the tokens are not so many, klens::argument_error for a token outside the vocabulary.
@@ -134,6 +161,7 @@ class model {
   std::optional<std::int32_t> begin_token_;
   std::vector<std::unique_ptr<parameter>> parameters_;
   architecture parts_;
+  std::unique_ptr<roundings> rounded_ = std::make_unique<roundings>();  // what sites say
   std::unique_ptr<workspace_pool> pool_ = std::make_unique<workspace_pool>();
 };
 

@@ -36,6 +36,8 @@ struct parameter {
   std::vector<row_range> parts;  ///< of a fused weight (of each stacked one), in order of rows; empty otherwise
   std::size_t stacked = 0;       ///< so many weights below one another, each a layer of its own; 0: it is one weight
   product_watcher watcher;       ///< empty: nobody looks
+  std::function<void(std::span<float> row)>
+      stores_inputs;  ///< makes a row of inputs what is kept of it; empty: they stay floats
 
   [[nodiscard]] Eigen::Index rows() const noexcept { return multiplies ? weights.rows() : values.rows(); }
   [[nodiscard]] Eigen::Index columns() const noexcept { return multiplies ? weights.columns() : values.cols(); }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <klens/matrix.hpp>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,14 @@ class past {
     return kept;
   }
 
+  /// All matrices that `part` keeps: of a convolution, or all others.
+  [[nodiscard]] std::vector<klens::matrix<float>*> states_of(const void* part, bool of_convolution) {
+    std::vector<klens::matrix<float>*> all;
+    for (auto& [key, state] : states_)
+      if (key.first == part && (key.second < 0) == of_convolution) all.push_back(&state);
+    return all;
+  }
+
   /// Puts rows below those that `part` has kept under a number; all of them, until the next call.
   [[nodiscard]] panel append(const void* part, int number, const klens::const_matrix_ref<float>& rows) {
     std::vector<float>& kept = rows_[{part, number}];
@@ -28,6 +37,9 @@ class past {
       kept.insert(kept.end(), rows.row(r).data(), rows.row(r).data() + rows.cols());
     return {kept.data(), static_cast<Eigen::Index>(kept.size()) / rows.cols(), rows.cols()};
   }
+
+  /// What `part` has appended under a number until now, row by row.
+  [[nodiscard]] std::span<float> appended(const void* part, int number) { return rows_[{part, number}]; }
 
   /// How many rows of so many columns `part` has kept under a number.
   [[nodiscard]] std::size_t rows(const void* part, int number, Eigen::Index columns) const {

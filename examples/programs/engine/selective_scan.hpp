@@ -57,7 +57,7 @@ void scan_states(scan_panels<Arch>& panels, const klens::const_matrix_ref<float>
 
 /// What `carried` [states x lanes] begins with: so many channels of `state` [states x channels], or zeros.
 template <class Arch>
-void load_states(const klens::matrix<float>* state, std::size_t first, std::size_t count, std::vector<float>& carried) {
+void load_states(const klens::matrix_ref<float>* state, std::size_t first, std::size_t count, std::vector<float>& carried) {
   if (state == nullptr) std::ranges::fill(carried, 0.f);
   for (Eigen::Index n = 0; state != nullptr && n < state->rows(); ++n)
     load_first<Arch>(state->row(n).data() + first, count)
@@ -65,7 +65,7 @@ void load_states(const klens::matrix<float>* state, std::size_t first, std::size
 }
 
 template <class Arch>
-void store_states(const std::vector<float>& carried, std::size_t first, std::size_t count, klens::matrix<float>* state) {
+void store_states(const std::vector<float>& carried, std::size_t first, std::size_t count, klens::matrix_ref<float>* state) {
   for (Eigen::Index n = 0; state != nullptr && n < state->rows(); ++n)
     store_first<Arch>(batch<float, Arch>::load_unaligned(carried.data() + static_cast<std::size_t>(n) * lanes<float, Arch>),
                       state->row(n).data() + first, count);
@@ -82,7 +82,7 @@ template <class Arch = best_arch>
 void selective_scan(const klens::const_matrix_ref<float>& step, const klens::const_matrix_ref<float>& x,
                     const klens::const_matrix_ref<float>& rates, const klens::const_matrix_ref<float>& b,
                     const klens::const_matrix_ref<float>& c, std::span<const float> skip, klens::matrix_ref<float> out,
-                    klens::matrix<float>* state = nullptr) {
+                    klens::matrix_ref<float>* state = nullptr) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 8 : 4;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());
@@ -122,7 +122,7 @@ template <class Arch = best_arch>
 void state_space_scan(const klens::const_matrix_ref<float>& decay, const klens::const_matrix_ref<float>& step,
                       const klens::const_matrix_ref<float>& x, const klens::const_matrix_ref<float>& b,
                       const klens::const_matrix_ref<float>& c, std::span<const float> skip, klens::matrix_ref<float> out,
-                      klens::matrix<float>* state = nullptr) {
+                      klens::matrix_ref<float>* state = nullptr) {
   using wide = batch<float, Arch>;
   constexpr std::size_t width = lanes<float, Arch>, at_once = width >= 16 ? 16 : 8;
   const auto length = static_cast<std::size_t>(x.rows()), channels = static_cast<std::size_t>(x.cols());

@@ -35,6 +35,12 @@ struct short_conv final : part {
     out_proj.add_to(hidden, out, scale);
   }
   [[nodiscard]] double flops(std::size_t length) const override { return in_proj.flops(length) + out_proj.flops(length); }
+  [[nodiscard]] std::vector<kept_vectors> kept() const override {
+    std::vector<kept_vectors> all;
+    add_last_inputs(all, this, prefix_of(conv->name, "conv.weight"), static_cast<std::size_t>(conv->values.cols()),
+                    static_cast<std::size_t>(conv->values.rows()));
+    return all;
+  }
 };
 
 [[nodiscard]] inline short_conv take_short_conv(checkpoint& tensors, const std::string& prefix, std::size_t width,

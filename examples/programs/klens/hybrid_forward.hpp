@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <klens/forward.hpp>
 #include <klens/matrix.hpp>
+#include <klens/site.hpp>
 #include <span>
+#include <vector>
 
 #include "engine/model.hpp"
 #include "token_set.hpp"
@@ -41,6 +43,13 @@ class hybrid_forward {
 
   [[nodiscard]] klens::matrix_ref<float> residual(state& at) const { return at.hidden; }
 
+  /// What the model keeps while it runs, as layers; sizes are for sequences of the token set's length unless count_sites_as said
+  /// otherwise.
+  [[nodiscard]] std::vector<klens::layer> sites(std::span<const klens::site_kind> kinds) const {
+    return model_->sites(kinds, {counted_.context ? counted_.context : tokens_->length, counted_.error_feedback});
+  }
+  void count_sites_as(const site_options& counted) { counted_ = counted; }
+
   /// While somebody observes, one thread computes, so that inputs come one after the other.
   void observe_inputs(const klens::input_observer& observer) {
     observed_ = observer != nullptr;
@@ -58,8 +67,9 @@ class hybrid_forward {
   std::size_t per_batch_;
   std::size_t threads_;
   bool observed_ = false;
+  site_options counted_{.context = 0};
 };
 static_assert(klens::positioned_forward<hybrid_forward> && klens::residual_forward<hybrid_forward> &&
-              klens::input_showing_forward<hybrid_forward>);
+              klens::input_showing_forward<hybrid_forward> && klens::site_offering_forward<hybrid_forward>);
 
 }  // namespace programs

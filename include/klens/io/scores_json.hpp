@@ -9,11 +9,13 @@
 #include <fstream>
 #include <klens/error.hpp>
 #include <klens/io/atomic_file.hpp>
+#include <klens/io/detail/band_values.hpp>
 #include <klens/io/detail/json_values.hpp>
 #include <klens/io/json_text.hpp>
 #include <klens/quant/scheme_names.hpp>
 #include <klens/rank/ranking.hpp>
 #include <klens/rank/scores.hpp>
+#include <klens/site_kind.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -29,6 +31,7 @@ struct scores_origin {
   std::uint64_t peak_bytes = 0;         ///< of the process
   std::string rank_by;                  ///< the metric whose rankings are written along; they are not read back
   std::vector<std::uint64_t> sketch{};  ///< hashes of runs of the tokens, by which other tokens are seen to overlap with them
+  std::uint64_t context = 0;  ///< positions whose keys and values the sizes of candidates count; 0: there are none among them
 };
 
 /// A scores.json, version 1.
@@ -63,9 +66,10 @@ namespace detail {
   return scores_of;
 }
 
-[[nodiscard]] inline nlohmann::json candidate_to_json(const layer_score& each, const scores& all) {
+[[nodiscard]] inline nlohmann::json candidate_without_bands(const layer_score& each, const scores& all) {
   return {{"layer", each.layer},
           {"kind", each.kind},
+          {"site", name_of(each.site)},
           {"shape", {each.rows, each.columns}},
           {"scheme", each.scheme},
           {"note", each.note},
@@ -84,10 +88,18 @@ namespace detail {
           {"metrics", to_json(each.metrics, all.metrics)},
           {"perplexity", number(all.perplexity(each))}};
 }
+[[nodiscard]] inline nlohmann::json candidate_to_json(const layer_score& each, const scores& all) {
+  nlohmann::json json = candidate_without_bands(each, all);
+  if (each.by_position.empty()) return json;
+  json["by_position"] = to_json(each.by_position);
+  json["growth_per_doubling"] = to_json(growth_of(each.by_position));
+  return json;
+}
 [[nodiscard]] inline layer_score candidate_from_json(const nlohmann::json& json, const std::vector<metric_info>& metrics) {
   layer_score each;
   each.layer = json.at("layer").get<std::string>();
   each.kind = json.at("kind").get<std::string>();
+  each.site = site_kind_of(json.value("site", "weights"));
   each.rows = count(json.at("shape").at(0), "shape");
   each.columns = count(json.at("shape").at(1), "shape");
   each.scheme = canonical_scheme_name(json.at("scheme").get_ref<const std::string&>());  // older versions wrote other names
@@ -102,6 +114,7 @@ namespace detail {
   if (json.contains("local_energy")) each.local_energy = number(json.at("local_energy"));
   if (json.contains("gain")) each.gain = number(json.at("gain"));
   each.metrics = metric_scores_from_json(json.at("metrics"), metrics);
+  if (json.contains("by_position")) each.by_position = bands_from_json(json.at("by_position"));
   return each;
 }
 
@@ -150,6 +163,7 @@ namespace detail {
             {"first", file.origin.first},
             {"positions", all.positions},
             {"run", all.tokens},
+            {"context", file.origin.context},
             {"sketch", file.origin.sketch}}},
           {"reference",
            {{"nll", detail::number(all.reference.nll())},
@@ -180,6 +194,7 @@ namespace detail {
                    detail::count_at(cost, "peak_bytes"), {}};
     if (tokens.contains("sketch"))
       for (const nlohmann::json& each : tokens.at("sketch")) file.origin.sketch.push_back(detail::count(each, "sketch"));
+    if (tokens.contains("context")) file.origin.context = detail::count_at(tokens, "context");
     scores& all = file.result;
     for (const nlohmann::json& each : json.at("metrics"))
       all.metrics.push_back({each.at("name").get<std::string>(), each.at("unit").get<std::string>(),

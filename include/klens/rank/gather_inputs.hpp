@@ -11,6 +11,7 @@
 #include <klens/rank/lists.hpp>
 #include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/driver_of.hpp>
+#include <klens/site_kind.hpp>
 #include <map>
 #include <memory>
 #include <span>
@@ -64,7 +65,7 @@ class input_sums {
 inline void gather_inputs(std::span<layer> layers, driver& forward, std::size_t batches, input_need what) {
   std::map<std::string, input_sums, std::less<>> sums;
   for (const layer& each : layers)
-    if (!each.inputs || !knows(*each.inputs, what))
+    if (each.site == site_kind::weights && (!each.inputs || !knows(*each.inputs, what)))
       sums.emplace(each.name, input_sums{each.columns(), what == input_need::second_moments});
   if (sums.empty()) return;
   struct ends {
@@ -113,7 +114,9 @@ inline void gather_missing_inputs(std::span<layer> layers, driver& forward, cons
                                   std::size_t batches) {
   const input_need needed = most_needed(schemes);
   if (needed == input_need::nothing) return;
-  const auto lacks = [&](const layer& each) { return !each.inputs || !knows(*each.inputs, needed); };
+  const auto lacks = [&](const layer& each) {
+    return each.site == site_kind::weights && (!each.inputs || !knows(*each.inputs, needed));
+  };
   const auto first = std::find_if(layers.begin(), layers.end(), lacks);
   if (first == layers.end()) return;
   if (!forward.shows_inputs())

@@ -66,7 +66,17 @@ namespace klens::inline KLENS_INSTRUCTION_SET {
     if (candidate.result == outcome::failed) {
       candidate.positions = 0;
       candidate.metrics.assign(all.metrics.size(), {});
+      candidate.by_position.clear();
+      continue;
     }
+    if (candidate.by_position.size() != other.by_position.size()) refuse("one has bands of position that the other has not");
+    for (std::size_t b = 0; b < candidate.by_position.size(); ++b) {
+      std::vector<contribution>& sums = candidate.by_position[b].by_sequence;
+      const std::vector<contribution>& more = other.by_position[b].by_sequence;
+      sums.insert(sums.end(), more.begin(), more.end());
+    }
+    if (!candidate.by_position.empty())
+      detail::summarize(candidate.by_position, any_metric::parse(all.metrics.front().name).least);
   }
   for (whole_score& each : all.quantized) append(each.metrics, quantized_of(second, each.scheme)->metrics, false);
   all.reference.nll_by_sequence.insert(all.reference.nll_by_sequence.end(), second.reference.nll_by_sequence.begin(),

@@ -98,6 +98,8 @@ struct rank_options {
                               ///< One that does not count enters no metric, and no perplexity as a next token either
   std::size_t positions = 0;  ///< measure at so many positions, drawn across all sequences; 0: at all. Needs tokens
   std::uint64_t seed = 1;     ///< of that draw
+  bool by_position = false;   ///< also the first metric in bands of position (layer_score::by_position); method exact,
+                              ///< from_reference
   std::vector<any_metric> metrics{kl{}};                      ///< what to measure, unless rank_layers is given metrics
   std::function<matrix<float>(std::size_t batch)> reference;  ///< the reference logits of a batch, where they are not the
                                                               ///< forward's own (another engine's file); method exact only

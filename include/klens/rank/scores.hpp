@@ -11,6 +11,8 @@
 #include <klens/metric/metric.hpp>
 #include <klens/metric/metrics.hpp>
 #include <klens/rank/look.hpp>
+#include <klens/rank/position_bands.hpp>
+#include <klens/site_kind.hpp>
 #include <klens/stats/interval.hpp>
 #include <limits>
 #include <optional>
@@ -91,11 +93,12 @@ enum class score_source {
 struct layer_score {
   std::string layer;
   std::string kind;
+  site_kind site = site_kind::weights;
   std::string scheme;
   std::string note;
   std::size_t rows = 0;
   std::size_t columns = 0;
-  std::uint64_t bytes = 0;    ///< of the layer under the scheme, exactly
+  std::uint64_t bytes = 0;  ///< of the layer under the scheme, exactly; of what comes into being at run time, for one sequence
   std::size_t positions = 0;  ///< compared
   outcome result = outcome::not_measured;
   std::string reason;               ///< why it failed; empty unless result is outcome::failed
@@ -106,6 +109,7 @@ struct layer_score {
   double gain = metric_score::unknown;  ///< kl / local_energy, measured or predicted
   double weight_sqnr_db = metric_score::unknown;  ///< of the weights themselves: what needs no forward pass
   std::vector<metric_score> metrics;              ///< in the order of scores::metrics
+  std::vector<position_band> by_position;         ///< of the first metric, where rank_options::by_position asks for it
 
   /// Whether its scores say how much the layer suffers. False where nothing was measured or not one logit moved: such a
   /// candidate is not robust, it is unknown.

@@ -11,6 +11,7 @@
 #include "../model_types.hpp"
 #include "../past.hpp"
 #include "../rope.hpp"
+#include "../rounding.hpp"
 
 namespace programs {
 namespace {
@@ -48,6 +49,17 @@ struct hymba_mixer final : part {
     if (!consumes()) total += k.flops(length) + v.flops(length);
     return total;
   }
+  /// The mixer's, and keys and values unless they are another layer's.
+  [[nodiscard]] std::vector<kept_vectors> kept() const override {
+    std::vector<kept_vectors> all = mixer.kept();
+    if (!consumes())
+      add_keys_and_values(all, this, prefix_of(k.weight->name, "in_proj"), kv_heads, static_cast<std::size_t>(k.out()),
+                          static_cast<std::size_t>(v.out()), mask);
+    if (reused)
+      for (kept_vectors& each : all)
+        if (each.kind == klens::site_kind::kv) each.read_with = q.weight;
+    return all;
+  }
 
  private:
   void attend_to(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, pass& at) const {
@@ -58,7 +70,7 @@ struct hymba_mixer final : part {
           values = work.take(x.rows(), out.cols() / grouped);
     q(x, queries);
     if (q_norm) q_norm.of_heads(queries);
-    const std::size_t first = first_position(at, this, 0, keys);
+    const std::size_t first = first_position(at, this, kept_as::keys, keys);
     if (position) position->apply(queries, first);
     if (consumes()) {
       keys = at.kept[*reused];
@@ -68,13 +80,15 @@ struct hymba_mixer final : part {
       if (k_norm) k_norm.of_heads(keys);
       if (position) position->apply(keys, first);
       v(x, values);
+      round_rows(at, this, kept_as::keys, keys);
+      round_rows(at, this, kept_as::values, values);
       if (reused) {
         at.kept[*reused] = keys;
         at.kept[*reused + 1] = values;
       }
     }
     const double width = static_cast<double>(q.out()) / static_cast<double>(heads);
-    attend(queries, with_past(at, this, 0, keys), with_past(at, this, 1, values), heads, kv_heads,
+    attend(queries, with_past(at, this, kept_as::keys, keys), with_past(at, this, kept_as::values, values), heads, kv_heads,
            static_cast<float>(1 / std::sqrt(width)), mask, out, work);
   }
 

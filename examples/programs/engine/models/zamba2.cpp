@@ -12,6 +12,7 @@
 #include "../model_types.hpp"
 #include "../past.hpp"
 #include "../rope.hpp"
+#include "../rounding.hpp"
 
 namespace programs {
 namespace {
@@ -81,6 +82,14 @@ struct hybrid_mixer final : part {
     return a.flops(length) + q.flops(length) + k.flops(length) + v.flops(length) + gate_up.flops(length) +
            block.gate_up.flops(length) + block.down.flops(length) + own.flops(length) + mixer.flops(length);
   }
+  /// Each layer that uses the shared block has keys and values of its own.
+  [[nodiscard]] std::vector<kept_vectors> kept() const override {
+    std::vector<kept_vectors> all = mixer.kept();
+    const attention& a = block.attends;
+    add_keys_and_values(all, this, prefix_of(own.weight->name, "linear") + "self_attn.", a.kv_heads,
+                        static_cast<std::size_t>(a.k_proj.out()), static_cast<std::size_t>(a.v_proj.out()), a.mask);
+    return all;
+  }
 
  private:
   void attend_to(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, const pass& at) const {
@@ -96,12 +105,14 @@ struct hybrid_mixer final : part {
     k.add_to(keys, x, work);
     v.add_to(values, x, work);
     if (a.position) {
-      const std::size_t first = first_position(at, this, 0, keys);
+      const std::size_t first = first_position(at, this, kept_as::keys, keys);
       a.position->apply(queries, first);
       a.position->apply(keys, first);
     }
-    attend(queries, with_past(at, this, 0, keys), with_past(at, this, 1, values), a.heads, a.kv_heads, a.score_scale, a.mask,
-           mixed, work);
+    round_rows(at, this, kept_as::keys, keys);
+    round_rows(at, this, kept_as::values, values);
+    attend(queries, with_past(at, this, kept_as::keys, keys), with_past(at, this, kept_as::values, values), a.heads, a.kv_heads,
+           a.score_scale, a.mask, mixed, work);
     a.o_proj.add_to(out, mixed, 1);
   }
 };

@@ -26,6 +26,10 @@ inline void check_options(const rank_options& options) {
     refuse<argument_error>({"options.confidence is ", number_text(options.confidence), "; it lies between 0 and 1"});
   if (options.reference && options.method != scan_method::exact)
     throw argument_error{"options.reference needs the method exact: the others learn from the forward's own logits"};
+  if (options.by_position && (options.method != scan_method::exact || options.from != direction::from_reference))
+    throw argument_error{
+        "options.by_position needs the method exact, and one layer changed at a time: others do not measure "
+        "every candidate at every position"};
   if (options.counted.empty()) return;
   if (!options.tokens.empty() && options.counted.size() != options.tokens.size())
     refuse<shape_error>({"options.counted has ", options.counted.size(), " entries, options.tokens ", options.tokens.size(),
@@ -58,6 +62,8 @@ inline void check_request(std::span<const layer> layers, const std::vector<schem
     names.push_back(each.name);
   }
   if (const auto twice = repeated(names)) refuse<argument_error>({"metric ", *twice, " is asked for twice"});
+  if (options.by_position && metrics.front().has_finish())
+    refuse<argument_error>({"metric ", names.front(), " is no mean over positions, so it has no bands of them"});
   names.clear();
   for (const scheme& each : schemes) names.push_back(each.name());
   if (const auto twice = repeated(names)) refuse<argument_error>({"scheme ", *twice, " is asked for twice"});
@@ -81,6 +87,8 @@ inline void check_resumed(const scan_checkpoint& from, const rank_options& optio
     if (each.metrics.size() != so_far.metrics.size())
       refuse<argument_error>({cannot, each.layer, " does not have a score for each metric", so});
     const bool sees_all = each.place == standing::open && each.result != outcome::failed;
+    if (sees_all && so_far.sequences > 0 && each.by_position.empty() == options.by_position)
+      refuse<argument_error>({cannot, "one of the two looks at bands of position, the other does not", so});
     for (const metric_score& score : each.metrics)
       if (score.by_sequence.size() > so_far.sequences || (sees_all && score.by_sequence.size() != so_far.sequences))
         refuse<argument_error>({cannot, each.layer, " has sums of ", score.by_sequence.size(), " sequences, the scan has seen ",

@@ -10,6 +10,7 @@
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/compare_rows.hpp>
 #include <klens/metric/totals.hpp>
+#include <klens/rank/position_bands.hpp>
 #include <klens/rank/scan/batch_reference.hpp>
 #include <klens/rank/scan/driver.hpp>
 #include <klens/rank/scan/logits_block.hpp>
@@ -40,10 +41,12 @@ struct metric_sums {
   }
 };
 
-/// What one candidate did to one batch: sums [sequence][metric], and whether any logit moved at all.
+/// What one candidate did to one batch: sums [sequence][metric], and whether any logit moved at all; of the first metric also
+/// sums [sequence][band of positions].
 struct batch_damage {
   std::vector<std::vector<metric_sums>> sums;
   bool changed = false;
+  std::vector<std::vector<contribution>> bands{};
 };
 
 /// Throws where a metric's answer for a position cannot enter a mean.
@@ -94,6 +97,15 @@ class batch_comparison {
         for (std::size_t at = each.first; at < each.first + each.count; ++at)
           of_chunk.add(metrics_[m], measured_[at * metrics_.size() + m], reference_.rows[at]);
         damage.sums[each.sequence][m].add(metrics_[m], of_chunk);
+      }
+    damage.bands.resize(reference_.sequences);
+    for (const chunk& each : reference_.chunks)
+      for (std::size_t at = each.first; at < each.first + each.count; ++at) {
+        std::vector<contribution>& bands = damage.bands[each.sequence];
+        const std::size_t band = band_of(reference_.rows[at] % reference_.length);
+        if (bands.size() <= band) bands.resize(band + 1, {0, 0});
+        bands[band].value += measured_[at * metrics_.size()].value;
+        bands[band].weight += measured_[at * metrics_.size()].weight;
       }
     return damage;
   }

@@ -18,6 +18,7 @@
 #include <klens/rank/scan/settle_places.hpp>
 #include <klens/rank/scan/summarize.hpp>
 #include <klens/rank/scores.hpp>
+#include <klens/site.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,7 +37,8 @@ class scan_book {
     for (std::size_t l = 0; l < layers.size(); ++l)
       for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes, s);
     if (result_.candidates.empty())
-      refuse<argument_error>({"no layer can be stored under any of the schemes: ", result_.skipped.front()});
+      refuse<argument_error>({"no layer can be stored under any of the schemes: ",
+                              result_.skipped.empty() ? "none of them is one of its own" : result_.skipped.front()});
     if (options.resume) take_up(*options.resume);
   }
 
@@ -71,6 +73,7 @@ class scan_book {
     result_.positions = positions_counted(*options_, result_.tokens);
     result_.sequences += reference.sequences;
     measured_in_batch_ = reference.rows.size();
+    length_ = reference.length;
     effort_.open_batch(tokens, result_.tokens, alive());
   }
 
@@ -81,6 +84,8 @@ class scan_book {
   void add(std::size_t candidate, const weight_error& error, const batch_damage& damage, outcome result) {
     for_alike(candidate, [&](layer_score& each) {
       add_sequences(damage, each.metrics);
+      if (options_->by_position)
+        for (const std::vector<contribution>& bands : damage.bands) add_sequence(each.by_position, bands, length_);
       each.positions += measured_in_batch_;
       each.weight_sqnr_db = sqnr_db(error);
       if (each.result != outcome::measured && measured_in_batch_ > 0) each.result = result;
@@ -99,6 +104,7 @@ class scan_book {
       each.reason = reason;
       each.positions = 0;
       each.metrics.assign(metrics_->size(), {});
+      each.by_position.clear();
     });
   }
 
@@ -167,6 +173,7 @@ class scan_book {
     done.cost = {effort_.forwards(batches_done_), effort_.seconds()};
     done.complete = complete;
     const bool savings = options_->from == direction::from_quantized;
+    for (layer_score& each : done.candidates) summarize(each.by_position, metrics_->front().least);
     for (std::size_t m = 0; m < metrics_->size(); ++m) {
       for (layer_score& each : done.candidates) summarize((*metrics_)[m], each.metrics[m], savings);
       for (whole_score& each : done.quantized) summarize((*metrics_)[m], each.metrics[m], false);
@@ -205,8 +212,10 @@ class scan_book {
 
   void add_candidate(const layer& each, std::size_t layer_index, const std::vector<scheme>& schemes, std::size_t scheme_index) {
     const scheme& storage = schemes[scheme_index];
-    if (!storage.stores(each.columns())) {
-      result_.skipped.push_back(joined({each.name, ": ", storage.name(), " cannot store rows of ", each.columns()}));
+    if (!each.schemes.empty() && std::find(each.schemes.begin(), each.schemes.end(), storage.name()) == each.schemes.end())
+      return;
+    if (const std::string why = why_not_stored(each, storage); !why.empty()) {
+      result_.skipped.push_back(joined({each.name, ": ", storage.name(), " ", why}));
       return;
     }
     const std::size_t candidate_index = result_.candidates.size();
@@ -223,6 +232,7 @@ class scan_book {
     layer_score candidate;
     candidate.layer = each.name;
     candidate.kind = each.kind;
+    candidate.site = each.site;
     candidate.scheme = storage.name();
     candidate.note = each.note;
     candidate.rows = each.rows();
@@ -270,6 +280,7 @@ class scan_book {
   std::size_t sequences_before_ = 0;
   std::size_t first_token_ = 0;
   std::size_t measured_in_batch_ = 0;
+  std::size_t length_ = 0;  // of the batch's sequences
 };
 
 }  // namespace klens::detail

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstddef>
+#include <klens/matrix.hpp>
+#include <klens/quant/scheme.hpp>
+#include <map>
+#include <span>
+#include <utility>
+
+#include "part.hpp"
+
+namespace programs {
+
+/// How something that comes into being while the model runs is stored instead of as floats.
+struct rounding {
+  klens::scheme storage;
+  std::size_t columns = 0;  ///< of a vector, which has scales of its own
+  bool feedback = false;    ///< of a state: what rounding took away is added before the next one
+
+  /// Each vector of a row becomes what storage would give back of it. Throws klens::numeric_error where it cannot store one.
+  void apply(std::span<float> row) const {
+    for (std::size_t first = 0; first < row.size(); first += columns) {
+      const std::span<float> vector = row.subspan(first, columns);
+      storage.round_trip(vector, vector);
+    }
+  }
+};
+
+/// What a part keeps, by the numbers under which it does.
+namespace kept_as {
+inline constexpr int last_inputs = -1;      // of a convolution
+inline constexpr int keys = 0, values = 1;  // of an attention
+inline constexpr int state = 0;             // of a recurrence, or of its first group
+inline constexpr int remainder = 1 << 20;   // and what error feedback keeps beside it: added to the number
+}  // namespace kept_as
+
+/// Those that are set, by part and number.
+class roundings {
+ public:
+  void set(const void* part, int number, rounding how) { set_.insert_or_assign({part, number}, std::move(how)); }
+  void clear(const void* part, int number) noexcept { set_.erase({part, number}); }
+  [[nodiscard]] bool empty() const noexcept { return set_.empty(); }
+  [[nodiscard]] const rounding* find(const void* part, int number) const noexcept {
+    const auto found = set_.find({part, number});
+    return found == set_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  std::map<std::pair<const void*, int>, rounding> set_;
+};
+
+/// How a part stores what it keeps under a number; null: as floats.
+[[nodiscard]] inline const rounding* rounding_of(const pass& at, const void* part, int number) noexcept {
+  return at.rounded ? at.rounded->find(part, number) : nullptr;
+}
+
+/// Keys or values as they are kept: every row in place.
+inline void round_rows(const pass& at, const void* part, int number, klens::matrix_ref<float> rows) {
+  const rounding* const how = rounding_of(at, part, number);
+  for (Eigen::Index r = 0; how != nullptr && r < rows.rows(); ++r) how->apply(klens::row(rows, r));
+}
+
+}  // namespace programs
