@@ -80,7 +80,8 @@ class Plan:
         return layers
 
     def export(self, target: str, path: str | os.PathLike[str], *, tied_head: bool = False) -> str:
-        """Writes the plan for another tool: nncf, modelopt, auto-round, mlx-lm, llama-quantize. Gives how the file is used.
+        """Writes the plan for another tool: nncf, modelopt, auto-round, mlx-lm, llama-quantize, compressed-tensors, olive.
+        Gives how the file is used.
         Raises ValueError for a scheme that the target cannot store."""
         if not self._shapes:
             raise ValueError("export: the layers' shapes are not known; make the plan from scores")

@@ -5,12 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exporters/auto_round.hpp>
-#include <exporters/exported.hpp>
-#include <exporters/llama_quantize.hpp>
-#include <exporters/mlx_lm.hpp>
-#include <exporters/modelopt.hpp>
-#include <exporters/nncf.hpp>
+#include <exporters/text_targets.hpp>
 #include <klens/io/json_text.hpp>
 #include <klens/io/plan_json.hpp>
 #include <klens/plan/constraints.hpp>
@@ -70,19 +65,12 @@ nb::tuple export_to(const held_plan& of, const std::string& target,
       throw klens::argument_error{"export: the shape of " + each.layer + " is not known"};
     layers.push_back({each.layer, each.scheme, shape->second[0], shape->second[1]});
   }
-  klens::exported made;
-  if (target == "nncf")
-    made = klens::export_nncf(layers, tied_head);
-  else if (target == "modelopt")
-    made = klens::export_modelopt(layers);
-  else if (target == "auto-round")
-    made = klens::export_auto_round(layers, tied_head);
-  else if (target == "mlx-lm")
-    made = klens::export_mlx_lm(layers, tied_head);
-  else if (target == "llama-quantize")
-    made = klens::export_llama_quantize(layers, tied_head);
-  else
-    throw klens::argument_error{"export target " + target + " is none of nncf, modelopt, auto-round, mlx-lm, llama-quantize"};
+  const klens::text_target* const found = klens::find_text_target(target);
+  if (!found) throw klens::argument_error{"export target " + target + " is none of " + klens::text_target_names()};
+  if (found->of_all_layers)
+    for (const auto& [name, shape] : shapes)
+      if (!of.plan.scheme_of(name) && shape.size() == 2) layers.push_back({name, "fp16", shape[0], shape[1]});
+  const klens::exported made = found->make(layers, tied_head);
   return nb::make_tuple(made.text, made.usage);
 }
 

@@ -1,8 +1,10 @@
 #include "exporters/auto_round.hpp"
+#include "exporters/compressed_tensors.hpp"
 #include "exporters/llama_quantize.hpp"
 #include "exporters/mlx_lm.hpp"
 #include "exporters/modelopt.hpp"
 #include "exporters/nncf.hpp"
+#include "exporters/olive.hpp"
 // first: the headers stand alone
 #include <doctest/doctest.h>
 
@@ -140,6 +142,94 @@ TEST_CASE("llama-quantize: anchored, disjoint, lower-case patterns without blank
   CHECK(klens::export_llama_quantize(plan, false).text.find("^output\\.weight$=q8_0\n") != std::string::npos);
 }
 
+TEST_CASE("compressed-tensors: a group of modules a scheme, and those in floats ignored") {
+  const layers plan{{"model.layers.0.self_attn.q_proj.weight", "int4-signed-g64", 192, 192},
+                    {"model.layers.0.self_attn.k_proj.weight", "int4-signed-g64", 64, 192},
+                    {"model.layers.0.mlp.down_proj.weight", "int8-channel", 192, 512},
+                    {"model.layers.0.mlp.up_proj.weight", "mxfp4", 512, 192},
+                    {"model.layers.1.mlp.down_proj.weight", "nvfp4", 192, 512},
+                    {"model.layers.1.mlp.up_proj.weight", "int3-asym-g32", 512, 192},
+                    {"model.layers.2.mlp.down_proj.weight", "fp8-e4m3-channel", 192, 512},
+                    {"lm_head.weight", "bf16", 2048, 192}};
+  CHECK(json::parse(klens::export_compressed_tensors(plan, true).text) == json::parse(R"({
+    "config_groups": {
+      "group_0": {"targets": ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"], "weights":
+        {"num_bits": 4, "type": "int", "symmetric": true, "dynamic": false, "strategy": "group", "group_size": 64}},
+      "group_1": {"targets": ["model.layers.0.mlp.down_proj"], "weights":
+        {"num_bits": 8, "type": "int", "symmetric": true, "dynamic": false, "strategy": "channel"}},
+      "group_2": {"targets": ["model.layers.0.mlp.up_proj"], "weights":
+        {"num_bits": 4, "type": "float", "symmetric": true, "dynamic": false, "strategy": "group", "group_size": 32,
+         "scale_dtype": "torch.uint8"}},
+      "group_3": {"targets": ["model.layers.1.mlp.down_proj"], "weights":
+        {"num_bits": 4, "type": "float", "symmetric": true, "dynamic": false, "strategy": "tensor_group", "group_size": 16,
+         "scale_dtype": "torch.float8_e4m3fn"}},
+      "group_4": {"targets": ["model.layers.1.mlp.up_proj"], "weights":
+        {"num_bits": 3, "type": "int", "symmetric": false, "dynamic": false, "strategy": "group", "group_size": 32}},
+      "group_5": {"targets": ["model.layers.2.mlp.down_proj"], "weights":
+        {"num_bits": 8, "type": "float", "symmetric": true, "dynamic": false, "strategy": "channel"}}},
+    "ignore": ["lm_head"]})"));
+}
+
+TEST_CASE("Olive: the usual scheme, and overrides for the modules of others") {
+  const layers plan{{"model.layers.0.mlp.up_proj.weight", "int4-asym-g32", 512, 192},
+                    {"model.layers.0.mlp.down_proj.weight", "int8-signed-channel", 192, 512},
+                    {"model.layers.1.mlp.up_proj.weight", "int4-asym-g32", 512, 192},
+                    {"lm_head.weight", "fp16", 2048, 192}};
+  const auto with_head = [&](const char* scheme) {
+    layers other = plan;
+    other.back().scheme = scheme;
+    return json::parse(klens::export_olive(other, false).text);
+  };
+  json expected = json::parse(R"({"bits": 4, "group_size": 32, "sym": false, "lm_head": false, "overrides": {
+    "model.layers.0.mlp.down_proj": {"bits": 8, "symmetric": true, "group_size": -1}}})");
+  CHECK(json::parse(klens::export_olive(plan, true).text) == expected);
+  CHECK(with_head("f32") == expected);
+  expected["lm_head"] = true;
+  CHECK(with_head("int4-asym-g32") == expected);
+}
+
+TEST_CASE("exporters: schemes of other families, where the target has them") {
+  const auto text_of = [](const klens::exported& made, const std::string& part) {
+    INFO(made.text);
+    CHECK(made.text.find(part) != std::string::npos);
+  };
+  const layers nf4{{"a.up.weight", "nf4-g64", 64, 192}}, nf4_rows{{"a.up.weight", "nf4-channel", 64, 192}},
+      mxfp4{{"a.up.weight", "mxfp4", 64, 192}}, nvfp4{{"a.up.weight", "nvfp4", 64, 192}},
+      fp8{{"a.up.weight", "fp8-e4m3-channel", 64, 192}};
+  const std::string rest = ", ratio=1.0, all_layers=True, backup_mode=nncf.BackupMode.NONE), [\n        r\"a[./]up\"";
+  text_of(klens::export_nncf(nf4, false), "dict(mode=nncf.CompressWeightsMode.NF4, group_size=64" + rest);
+  text_of(klens::export_nncf(nf4_rows, false), "dict(mode=nncf.CompressWeightsMode.NF4, group_size=-1" + rest);
+  text_of(klens::export_nncf(mxfp4, false), "dict(mode=nncf.CompressWeightsMode.MXFP4, group_size=32" + rest);
+  text_of(klens::export_modelopt(fp8), "{\"num_bits\": (4, 3), \"axis\": 0}}");
+  text_of(klens::export_modelopt(mxfp4),
+          "{\"num_bits\": (2, 1), \"block_sizes\": {-1: 32, \"type\": \"dynamic\", \"scale_bits\": (8, 0)}}}");
+  text_of(klens::export_modelopt(nvfp4),
+          "{\"num_bits\": (2, 1), \"block_sizes\": {-1: 16, \"type\": \"static\", \"scale_bits\": (4, 3)}}}");
+  for (const char* type : {"q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"})
+    text_of(klens::export_llama_quantize(layers{{"model.layers.3.mlp.up_proj.weight", type, 64, 512}}, false),
+            std::string{"^blk\\.3\\.ffn_up\\.weight$="} + type + "\n");
+}
+
+TEST_CASE("compressed-tensors and Olive: layers that become one must share a scheme") {
+  const auto refuses = [](auto to, const char* first, const char* second, const std::string& why) {
+    const layers plan{{std::string{"model.layers.0."} + first + ".weight", "int4-signed-g64", 64, 192},
+                      {std::string{"model.layers.0."} + second + ".weight", "int8-signed-channel", 64, 192}};
+    INFO(first, " ", second);
+    CHECK_THROWS_WITH_AS((void)to(plan, false), doctest::Contains(why.c_str()), klens::argument_error);
+  };
+  const std::string merged = "cannot store int8-signed-channel, which the plan gives to model.layers.0.";
+  refuses(klens::export_compressed_tensors, "self_attn.q_proj", "self_attn.v_proj", merged + "self_attn.v_proj.weight: vLLM");
+  refuses(klens::export_compressed_tensors, "mlp.gate_proj", "mlp.up_proj",
+          "model.layers.0.mlp.gate_proj.weight, which has int4");
+  refuses(klens::export_compressed_tensors, "mlp.experts.0.up_proj", "mlp.experts.3.down_proj", "(--together)");
+  refuses(klens::export_olive, "self_attn.k_proj", "self_attn.q_proj", merged + "self_attn.q_proj.weight: it gives one scheme");
+  const layers apart{{"model.layers.0.mlp.up_proj.weight", "int4-signed-g64", 64, 192},
+                     {"model.layers.0.mlp.down_proj.weight", "int8-signed-channel", 64, 192},
+                     {"model.layers.1.mlp.gate_proj.weight", "int8-signed-channel", 64, 192}};
+  CHECK_NOTHROW((void)klens::export_compressed_tensors(apart, false));
+  CHECK_NOTHROW((void)klens::export_olive(apart, false));
+}
+
 TEST_CASE("exporters: a scheme that a target cannot store is named, with the target and the layer") {
   const auto with = [](const char* scheme, std::uint64_t columns = 192,
                        const char* layer = "model.layers.0.mlp.up_proj.weight") {
@@ -155,11 +245,13 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
   const exporter llama = [](const layers& plan) { return klens::export_llama_quantize(plan, false); };
   const exporter auto_round = [](const layers& plan) { return klens::export_auto_round(plan, false); };
   const exporter modelopt = [](const layers& plan) { return klens::export_modelopt(plan); };
+  const exporter compressed = [](const layers& plan) { return klens::export_compressed_tensors(plan, true); };
+  const exporter olive = [](const layers& plan) { return klens::export_olive(plan, true); };
 
   refuses(nncf, with("int4-g64"),
           "NNCF cannot store int4-g64, which the plan gives to model.layers.0.mlp.up_proj.weight: it has int4 and int8, each "
           "signed "
-          "or asym, with fp16 scales");
+          "or asym, with fp16 scales, nf4 and mxfp4");
   refuses(
       nncf, with("int4-signed-g128"),
       "NNCF cannot store int4-signed-g128, which the plan gives to model.layers.0.mlp.up_proj.weight: the groups do not divide "
@@ -169,7 +261,7 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "scale for "
           "each row");
   for (const char* scheme :
-       {"int5-signed-g64", "q4_0", "int4-signed-g64-f32", "nonsense", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
+       {"int5-signed-g64", "q4_0", "int4-signed-g64-f32", "nonsense", "fp8-e4m3-channel", "nvfp4", "nf4-g128"})
     CHECK_THROWS_AS((void)nncf(with(scheme)), klens::argument_error);
   for (const char* scheme :
        {"int4-g64", "int8-asym-g64", "q8_0", "int4-asym-g64-f32", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
@@ -183,13 +275,23 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "AutoRound cannot store int8-signed-channel, which the plan gives to model.layers.0.mamba.x_proj.weight: it leaves "
           "layers "
           "in 16 bits unless rows and columns are multiples of 32");
-  for (const char* scheme :
-       {"int4-signed-g64", "int4-asym-g64", "q8_0", "int4-g128", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
+  for (const char* scheme : {"int4-signed-g64", "int4-asym-g64", "q8_0", "int4-g128", "fp8-e5m2-channel", "nf4-g64"})
     CHECK_THROWS_AS((void)modelopt(with(scheme)), klens::argument_error);
+  for (const char* scheme : {"mxfp4", "nvfp4"}) {
+    CHECK_THROWS_AS((void)modelopt(with(scheme, 200)), klens::argument_error);
+    CHECK_THROWS_AS((void)compressed(with(scheme, 200)), klens::argument_error);
+  }
+  for (const char* scheme : {"q8_0", "int4-signed-g128", "int4-signed-g64-f32", "fp8-e5m2-channel", "nf4-g64", "nonsense"})
+    CHECK_THROWS_AS((void)compressed(with(scheme)), klens::argument_error);
+  for (const char* scheme : {"int4-g64", "int5-asym-g64", "int4-signed-g128", "fp16", "mxfp4", "int4-asym-g64-f32", "q4_0"})
+    CHECK_THROWS_AS((void)olive(with(scheme)), klens::argument_error);
+  for (const exporter& to : {compressed, olive})
+    CHECK_THROWS_WITH_AS((void)to(with("int8-signed-channel", 192, "lm_head.weight")),
+                         doctest::Contains("the head is tied to the embedding; pin it to fp16"), klens::argument_error);
   for (const char* scheme : {"int4-g64", "int7-asym-g64", "int4-asym-g16", "int4-asym-channel", "int4-asym-g128", "fp16",
                              "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)mlx(with(scheme)), klens::argument_error);
-  for (const char* scheme : {"int4-signed-g32", "int8-channel", "q4_1", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
+  for (const char* scheme : {"int4-signed-g32", "int8-channel", "q4_k", "fp8-e4m3-channel", "mxfp4", "nvfp4", "nf4-g64"})
     CHECK_THROWS_AS((void)llama(with(scheme)), klens::argument_error);
   refuses(
       llama, with("q8_0", 12),
@@ -208,7 +310,7 @@ TEST_CASE("exporters: a scheme that a target cannot store is named, with the tar
           "mlx-lm cannot store int8-asym-g64, which the plan gives to c.weight: --sensitivities chooses between two schemes, "
           "this is "
           "the third");
-  for (const exporter& to : {nncf, llama, auto_round, modelopt})
+  for (const exporter& to : {nncf, llama, auto_round, modelopt, compressed, olive})
     for (const char* name : {"model.layers.0.in_proj.weight[0:384]", "a\"b.weight", "a b.weight", "bias", "x\n.weight", ""})
       CHECK_THROWS_AS((void)to(with("fp16", 192, name)), klens::argument_error);
 }

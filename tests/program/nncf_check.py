@@ -20,7 +20,7 @@ except ImportError as missing:
     print(f"skipped: {missing}; pip install nncf==3.4.0 openvino==2026.4.1 and set KLENS_PYTHON to that python3")
     sys.exit(77)
 
-BITS = {"i4": 4, "u4": 4, "i8": 8, "u8": 8, "f16": 16, "f32": 16}
+BITS = {"nf4": 4, "f4e2m1": 4, "i4": 4, "u4": 4, "i8": 8, "u8": 8, "f16": 16, "f32": 16}
 
 
 def run(*words):
@@ -58,10 +58,11 @@ def main(klens, model, calibration, held_out):
         folder = Path(folder)
         cut = ["--sequences", 1, "--length", 64]
         run(klens, "rank", model, "--tokens", calibration, *cut, "--metrics", "kl", "--output", folder / "scores.json",
-            "--schemes", "int4-signed-g64,int4-asym-channel,int8-signed-channel,int8-asym-channel")
+            "--schemes", "int4-signed-g64,int4-asym-channel,int8-signed-channel,int8-asym-channel,nf4-g64,mxfp4")
         run(klens, "plan", model, "--scores", folder / "scores.json", "--held-out", held_out, *cut, "--budget", "6bpw",
             "--pin", "dt_proj=int8-asym-channel", "--pin", r"layers\.1\..*out_proj=fp16", "--pin", r"layers\.3\..*x_proj=int4-asym-channel",
             "--pin", r"layers\.5\..*down_proj=int8-signed-channel", "--pin", r"layers\.6\..*down_proj=int4-signed-g64",
+            "--pin", r"layers\.2\..*down_proj=nf4-g64", "--pin", r"layers\.0\..*out_proj=mxfp4",
             "--output", folder / "plan.json", "--export", f"nncf={folder / 'exported.py'}")
         plan = json.loads((folder / "plan.json").read_text())["layers"]
         spec = importlib.util.spec_from_file_location("exported", folder / "exported.py")
@@ -76,7 +77,10 @@ def main(klens, model, calibration, held_out):
         kind = stored_type(products[f"__module.{name.removesuffix('.weight')}/aten::linear/MatMul"])
         scheme = plan[name]
         counts[scheme] = counts.get(scheme, 0) + 1
-        wanted = 16 if scheme in ("fp16", "bf16") else int(scheme[3])
+        wanted = {"fp16": 16, "bf16": 16, "mxfp4": 4, "nf4-g64": 4}.get(scheme) or int(scheme[3])
+        if scheme in ("mxfp4", "nf4-g64") and kind != {"mxfp4": "f4e2m1", "nf4-g64": "nf4"}[scheme]:
+            print(f"{name}: the plan says {scheme}, NNCF stored {kind}")
+            wrong += 1
         unsigned = "asym" in scheme
         if BITS[kind] != wanted or (wanted < 16 and kind.startswith("u") != unsigned):
             print(f"{name}: the plan says {scheme}, NNCF stored {kind}")

@@ -401,7 +401,7 @@ TEST_CASE("klens plan: exports are written, or refused with both names before an
   CHECK(result.output.find("from my_plan import PLAN") != std::string::npos);
   CHECK(support::content_of(folder / "my_plan.py").find("lm_head.weight_quantizer") != std::string::npos);
   std::filesystem::remove(folder / "my_plan.py");
-  for (const std::string target : {"nncf", "llama-quantize", "auto-round", "mlx-lm"})
+  for (const std::string target : {"nncf", "llama-quantize", "auto-round", "mlx-lm", "compressed-tensors", "olive"})
     check_refused(run_plan(every + "--export " + target + "=" + quoted(folder / "x") + " --output " + quoted(folder / "y") +
                            " --export packed=" + quoted(folder / "z")),
                   " cannot store int8-channel, which the plan gives to ");
@@ -409,7 +409,8 @@ TEST_CASE("klens plan: exports are written, or refused with both names before an
   check_refused(run_plan(every + "--export nncf"), "TARGET=PATH");
   CHECK(std::filesystem::is_empty(folder.path()));
   const std::string help = run_klens("plan --help").output;
-  for (const char* version : {"nncf 3.4.0", "llama-cpp-python 0.3.36", "auto-round 0.16.1", "mlx-lm 0.32.2", "modelopt 0.47.0"})
+  for (const char* version : {"nncf 3.4.0", "llama-cpp-python 0.3.36", "auto-round 0.16.1", "mlx-lm 0.32.2", "modelopt 0.47.0",
+                              "compressed-tensors 0.20.1", "olive-ai 0.13.0"})
     CHECK_MESSAGE(help.find(version) != std::string::npos, version);
 }
 

@@ -30,7 +30,7 @@ namespace klens {
 /// The file that llama-quantize takes as --tensor-type-file: one anchored pattern in lower case for each tensor, and a last
 /// one that keeps all other tensors in f16. Experts of a block are one tensor there and need one scheme. With `tied_head`,
 /// lm_head is the embedding.
-/// Stores     q4_0, q8_0 (rows of a multiple of 32), fp16, bf16, f32.
+/// Stores     q4_0, q4_1, q5_0, q5_1, q8_0 (rows of a multiple of 32), q2_k to q6_k (of 256), fp16, bf16, f32.
 /// Throws     argument_error for any other scheme, other rows, experts that differ, and names that no tensor has.
 /// Checked    not by running it: against the option's source as in llama-cpp-python 0.3.36, and the tensor names of
 ///            converted jamba and falcon_h1 models.
@@ -40,10 +40,15 @@ namespace klens {
   for (const stored_layer& each : layers) {
     const std::optional<std::string> name = gguf_name(module_of("llama-quantize", each), tied_head);
     if (!name) throw argument_error{"llama-quantize does not quantize " + each.layer + "; keep it out of the plan"};
-    const bool block = each.scheme == "q4_0" || each.scheme == "q8_0";
-    if (!block && !is_float(each.scheme)) throw cannot_store("llama-quantize", each, "it has q4_0, q8_0, fp16, bf16 and f32");
-    if (block && each.columns % 32 != 0)
-      throw cannot_store("llama-quantize", each, "its blocks of 32 do not divide " + std::to_string(each.columns) + " columns");
+    const std::optional<scheme_parts> form = parts_of(each.scheme);
+    const bool blocks = form && form->family == scheme_family::gguf_block;
+    if (!blocks && !is_float(each.scheme))
+      throw cannot_store("llama-quantize", each, "it has q4_0 to q8_0, q2_k to q6_k, fp16, bf16 and f32");
+    const std::size_t block = each.scheme.ends_with("_k") ? 256 : 32;
+    if (blocks && each.columns % block != 0)
+      throw cannot_store(
+          "llama-quantize", each,
+          "its blocks of " + std::to_string(block) + " do not divide " + std::to_string(each.columns) + " columns");
     const auto [known, added] = tensors.try_emplace(*name, &each);
     if (!added && known->second->scheme != each.scheme)
       throw cannot_store("llama-quantize", each,
