@@ -1,6 +1,6 @@
 """What storage does to a weight matrix [out, in]. A scheme is int<2..8>[-signed|-asym]-<channel|g<columns>>[-f32], fp16, bf16,
-f32, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, fp8-<e4m3|e5m2>-channel, mxfp4, nvfp4 or nf4-<channel|g<columns>>; an unknown one is
-a ValueError, weights that a scheme cannot hold a FloatingPointError that names the row."""
+f32, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, fp8-<e4m3|e5m2>-channel, mxfp4, nvfp4 or nf4-<channel|g<columns>>; an int name may end
+in -imp or -gptq. An unknown one is a ValueError, weights that a scheme cannot hold a FloatingPointError that names the row."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy
 
 from klens import _core
 from klens._arrays import is_tensor, like, weights
+from klens._inputs import of_array
 
 
-def quantize(weight: Any, scheme: str, *, threads: int = 1) -> Any:
-    """What storage would give back: float32 [out, in], a tensor where a tensor was given."""
-    kept, _ = _core.quantize(weights(weight), scheme, threads)
+def _known(scheme: str, inputs: Any) -> Any:
+    return None if inputs is None else of_array(inputs, _core.needs([scheme]))
+
+
+def quantize(weight: Any, scheme: str, *, threads: int = 1, inputs: Any = None) -> Any:
+    """What storage would give back: float32 [out, in], a tensor where a tensor was given. `inputs` [positions, in] for schemes
+    that look at them."""
+    kept, _ = _core.quantize(weights(weight), scheme, threads, _known(scheme, inputs))
     return like(kept, weight)
 
 
-def weight_sqnr(weight: Any, scheme: str, *, threads: int = 1) -> float:
-    """Signal to quantization noise of the weights in dB: lower is worse."""
-    return _core.quantize(weights(weight), scheme, threads)[1]
-
-
-def pack(weight: Any, scheme: str, *, threads: int = 1) -> numpy.ndarray:
+def pack(weight: Any, scheme: str, *, threads: int = 1, inputs: Any = None) -> numpy.ndarray:
     """The stored bytes, uint8 [out, bytes of a row]."""
-    return _core.pack(weights(weight), scheme, threads)
+    return _core.pack(weights(weight), scheme, threads, _known(scheme, inputs))
 
 
 def unpack(packed: Any, scheme: str, columns: int, *, threads: int = 1) -> numpy.ndarray:

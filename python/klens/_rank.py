@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from klens import _core
+from klens._inputs import NOTHING, tell_arrays
 from klens._layers import chosen, layers_of_arrays, layers_of_model
 from klens._scores import Scores
 
@@ -53,6 +54,7 @@ def rank_layers(
     checkpoint: str | os.PathLike[str] | None = None,
     threads: int = 1,
     on_device: bool | None = None,
+    inputs: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> Scores:
     """Scores every layer under every scheme: what does the model's output lose when this layer alone is stored that way?
@@ -77,6 +79,8 @@ def rank_layers(
                   and two sequences at least
     checkpoint    a file that is written after every batch; a scan goes on from it where it exists
     on_device     metrics are computed by PyTorch where the logits are; None: where that is not the CPU. No perplexity then
+    inputs        for arrays and schemes that look at a layer's inputs (int4-g64-imp, int4-g64-gptq): a dict of arrays [positions,
+                  in]. A module's are seen by hooks, for one more forward over the tokens
     progress      a bar on stderr; None: where that is a terminal
 
     Weights are back, bit for bit, when it returns or raises. Ctrl-C returns what was measured, with `complete` False.
@@ -99,7 +103,9 @@ def rank_layers(
     if model is None:
         if not isinstance(layers, Mapping) or forward is None:
             raise TypeError("rank_layers: give a model and its tokens, or layers as a dict of arrays with forward=")
-        return _rank_arrays(layers, exclude, forward, tokens, batches, counted, request, checkpoint, progress)
+        return _rank_arrays(layers, exclude, forward, tokens, batches, counted, request, checkpoint, progress, inputs)
+    if inputs is not None:
+        raise TypeError("rank_layers: inputs go with layers as a dict of arrays; those of a module's layers are seen by hooks")
     if forward is not None or batches is not None:
         raise TypeError("rank_layers: forward and batches go with layers as a dict of arrays; a model takes forward_step")
     torch = sys.modules.get("torch")
@@ -112,7 +118,7 @@ def rank_layers(
     from klens._torch import prepare
 
     with prepare(model, tokens, counted, forward_step, batch_size, blocks, layers, exclude, request.metrics, on_device,
-                 method != "exact", seed) as scan:  # fmt: skip
+                 method != "exact", seed, _core.needs(request.schemes)) as scan:  # fmt: skip
         request.batches = scan.batches
         request.local_batches = local_batches or scan.local_batches
         request.sequence_length = scan.sequence_length
@@ -149,9 +155,13 @@ def _rank_arrays(
     request: Any,
     checkpoint: str | os.PathLike[str] | None,
     progress: bool | None,
+    inputs: Mapping[str, Any] | None,
 ) -> Scores:
     wanted = chosen(arrays, "*", exclude)
     layers = layers_of_arrays({name: arrays[name] for name in wanted})
+    needs = _core.needs(request.schemes)
+    if needs != NOTHING:
+        tell_arrays(layers, inputs, needs)
     if tokens is not None:
         ids = numpy.asarray(tokens)
         request.tokens = [int(each) for each in ids.reshape(-1)]

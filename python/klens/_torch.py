@@ -17,6 +17,7 @@ import torch
 
 from klens import _core
 from klens._device_metrics import DeviceMetrics
+from klens._inputs import NOTHING, gather
 from klens._layers import chosen, layer_of, weights_of
 
 
@@ -334,6 +335,7 @@ def prepare(
     on_device: bool | None,
     few: bool,
     seed: int,
+    needs: int,
 ) -> Iterator[Scan]:
     """The module in evaluation mode and without gradients, for as long as the scan goes on. `few`: for a method that looks at a
     part of the batches, and may come back to one."""
@@ -358,6 +360,8 @@ def prepare(
     try:
         with torch.inference_mode(False), torch.no_grad():
             scan = _staged_or_whole(model, run, blocks, views, [weights[name] for name in names], len(batches))
+            if needs != NOTHING:
+                gather(model, run, len(batches), views, [weights[name] for name in names], needs)
             rows = torch.ones(len(batches), 1) if ids is None else torch.ones(ids.shape) if counted is None else counted
             look_at = _core.windows_to_look_at(rows.sum(1).int().tolist())
             scan.local_batches = look_at if ids is None else -(-look_at // batch_size)

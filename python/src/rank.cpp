@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "forwards.hpp"
+#include "inputs.hpp"
 #include "layers.hpp"
 #include "module.hpp"
 #include "results.hpp"
@@ -167,6 +168,13 @@ void add_rank(nb::module_& module) {
       .def_prop_rw(
           "last_stage", [](const held_layer& of) { return of.layer.last_stage; },
           [](held_layer& of, std::size_t stage) { of.layer.last_stage = stage; })
+      .def(
+          "set_inputs",
+          [](held_layer& of, std::size_t positions, const any_array& mean_squares, const any_array& second_moments) {
+            of.layer.inputs = inputs_of(positions, mean_squares, second_moments);
+          },
+          nb::arg("positions"), nb::arg("mean_squares"), nb::arg("second_moments"),
+          "What its inputs were like: mean squares [1, in], and second moments [in, in] or [0, 0].")
       .def_prop_rw(
           "note", [](const held_layer& of) { return of.layer.note; },
           [](held_layer& of, std::string note) { of.layer.note = std::move(note); });

@@ -53,3 +53,34 @@ def test_a_transposed_matrix_and_half_precision():
 def test_what_cannot_be_stored_is_refused(weight, scheme, kind, words):
     with pytest.raises(kind, match=words):
         klens.quantize(weight, scheme)
+
+
+def moved(weight, kept, inputs):
+    """What the products with the inputs lose: sum of (x (w - kept)')^2, in float64."""
+    return float(((inputs.astype("float64") @ (weight.astype("float64") - kept).T) ** 2).sum())
+
+
+def test_informed_schemes_lose_less_of_the_products_than_plain_rounding():
+    random = numpy.random.default_rng(4)
+    mixing = random.normal(size=(96, 96)) * random.lognormal(sigma=1.5, size=96)
+    x = (random.normal(size=(400, 96)) @ mixing).astype("float32")
+    plain_rounding = moved(W, klens.quantize(W, "int4-g32"), x)
+    weighted = ((W - klens.quantize(W, "int4-g32-imp", inputs=x)) ** 2 * (x**2).mean(0)).sum()
+    assert weighted < ((W - klens.quantize(W, "int4-g32")) ** 2 * (x**2).mean(0)).sum()
+    assert moved(W, klens.quantize(W, "int4-g32-gptq", inputs=x), x) < 0.9 * plain_rounding
+    packed = klens.pack(W, "int4-g32-gptq", inputs=x)
+    assert numpy.array_equal(klens.unpack(packed, "int4-g32-gptq", 96), klens.quantize(W, "int4-g32-gptq", inputs=x))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "words"),
+    [
+        (None, ValueError, "int4-g32-imp"),
+        (numpy.zeros((0, 96), "float32"), ValueError, "positions, in"),
+        (numpy.ones((3, 95), "float32"), ValueError, "not those of 96 columns"),
+        (numpy.full((3, 96), numpy.nan, "float32"), (ValueError, FloatingPointError), "int4-g32-imp"),
+    ],
+)
+def test_inputs_that_tell_nothing_are_refused(inputs, kind, words):
+    with pytest.raises(kind, match=words):
+        klens.quantize(W, "int4-g32-imp", inputs=inputs)

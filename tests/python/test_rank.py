@@ -187,3 +187,18 @@ def test_an_import_needs_numpy_alone_and_a_pipe_shows_no_bar(two_layers):
     code = "import sys, klens; assert not {'torch', 'pandas', 'matplotlib', 'tqdm'} & set(sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == run.stderr == ""
+
+
+def test_schemes_that_look_at_inputs_are_given_them(two_layers):
+    weights, forward = two_layers
+    random = numpy.random.default_rng(8)
+    inputs = {name: random.normal(size=(50, weight.shape[1])).astype("float32") for name, weight in weights.items()}
+    scores = klens.rank_layers(layers=weights, forward=forward, schemes=["int4-g16-imp", "int4-g16-gptq"], inputs=inputs)
+    reference = forward()
+    for scheme in ("int4-g16-imp", "int4-g16-gptq"):
+        for name, weight in list(weights.items()):
+            weights[name] = klens.quantize(weight, scheme, inputs=inputs[name])
+            assert scores.score(name, scheme) == pytest.approx(plain.kl(reference, forward()), rel=1e-5)
+            weights[name] = weight
+    with pytest.raises(ValueError, match="looks at its inputs"):
+        klens.rank_layers(layers=weights, forward=forward, schemes=["int4-g16-imp"])

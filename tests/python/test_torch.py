@@ -399,3 +399,28 @@ def test_the_methods_of_few_forwards_are_those_of_the_program(hybrid, method, st
     if method == "local":  # on the same two windows the program says
         assert scores.positions == 256
         assert heads == {"int4-channel-f32": pytest.approx(0.015502, rel=3e-3), "int8-channel-f32": pytest.approx(6.3251e-5, rel=3e-3)}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_schemes_that_look_at_inputs_see_those_of_the_module(tied):
+    model, ids = Small(tied), tokens()
+    seen = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, arguments, name=name: seen.__setitem__(name, arguments[0].detach().reshape(-1, arguments[0].shape[-1])))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    with torch.no_grad():
+        reference = model(ids)
+    for hook in hooks:
+        hook.remove()
+    scores = klens.rank_layers(model, ids, schemes=["int4-g16-imp", "int4-g16-gptq"], layers=["*up*", "*head*"], batch_size=1)
+    for scheme in ("int4-g16-imp", "int4-g16-gptq"):
+        for name in ("blocks.0.up", "blocks.2.up"):
+            changed = copy.deepcopy(model)
+            with torch.no_grad():
+                weight = changed.get_parameter(name + ".weight")
+                weight.copy_(klens.quantize(weight, scheme, inputs=seen[name].numpy()))
+                expected = plain.kl(reference.reshape(-1, 31).numpy(), changed(ids).reshape(-1, 31).numpy())
+            assert scores.score(name + ".weight", scheme) == pytest.approx(expected, rel=1e-4)
+    assert not any(module._forward_pre_hooks for module in model.modules())
