@@ -128,7 +128,11 @@ TEST_CASE("noise floor: local scores learn no gain from what drowns in it, and s
   const six_candidates six{kl};
   for (std::size_t c = 0; c < 6; ++c) {
     const bool was_measured = std::ranges::find(six.measured, c) != six.measured.end();
-    CHECK(floored.candidates[c].metrics[0].mean == near{0.5, 0.2});  // as the two that were learned from, though not seen so
+    const klens::metric_score& score =
+        floored.candidates[c].metrics[0];  // as the two that were learned from, though not seen so
+    CHECK(score.low < 0.5);
+    CHECK(score.high > 0.5);
+    CHECK(score.mean > 0.3);
     if (was_measured) continue;
     CHECK(plain.candidates[c].metrics[0].mean < 0.3);
   }

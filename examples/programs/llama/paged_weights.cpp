@@ -59,10 +59,15 @@ paged_weights::paged_weights(std::vector<paged_matrix> matrices, packers packer_
       largest = std::max(largest, floats);
     }
     paged_matrix& made = *matrices_.emplace_back(std::make_unique<paged_matrix>(std::move(each)));
-    made.is_mapped =
-        is_mapped_file(made.file.data, made.rows * ggml_row_size(made.file.type, static_cast<std::int64_t>(made.columns)));
-    leave(made, 0, made.rows);  // llama.cpp has read all of it
+    const std::size_t bytes = made.rows * ggml_row_size(made.file.type, static_cast<std::int64_t>(made.columns));
+    made.is_mapped = is_mapped_file(made.file.data, bytes);
+    if (!made.is_mapped) continue;
+    mapped_begin_ = mapped_begin_ ? std::min(mapped_begin_, made.file.data) : made.file.data;
+    mapped_end_ = std::max(mapped_end_, made.file.data + bytes);
   }
+  if (!is_mapped_file(mapped_begin_, static_cast<std::size_t>(mapped_end_ - mapped_begin_)))  // what lies between is unknown
+    for (const auto& each : matrices_) each->is_mapped = false;
+  for (const auto& each : matrices_) leave(*each, 0, each->rows);  // llama.cpp has read all of it
   arena_.resize(largest + kept_);
   std::size_t next = largest;
   for (const auto& each : matrices_) {
@@ -110,7 +115,12 @@ void paged_weights::unpack(const paged_matrix& from, std::size_t first, klens::m
 void paged_weights::leave(const paged_matrix& of, std::size_t first, std::size_t count) const {
   if (!of.is_mapped) return;
   const std::size_t row_bytes = ggml_row_size(of.file.type, static_cast<std::int64_t>(of.columns));
-  give_back_pages(of.file.data + first * row_bytes, count * row_bytes);
+  // Where one page of a file is read the system may map 2 MB around it.
+  constexpr std::ptrdiff_t around = 2 << 20;
+  const std::byte *begin = of.file.data + first * row_bytes, *end = begin + count * row_bytes;
+  begin -= std::min(around, begin - mapped_begin_);
+  end += std::min(around, mapped_end_ - end);
+  give_back_pages(begin, static_cast<std::size_t>(end - begin));
 }
 
 // Gives every copy the memory that it has from now on.

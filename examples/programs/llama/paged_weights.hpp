@@ -78,7 +78,7 @@ class paged_weights {
   /// Rows first, first + 1, ... of the current weights.
   void unpack(const paged_matrix& from, std::size_t first, klens::matrix_ref<float> into) const;
 
-  /// The file's own rows are not needed for now: where it is mapped, their pages leave memory.
+  /// The file's own rows are not needed for now: where it is mapped, their pages leave memory, and neighbours with them.
   void leave(const paged_matrix& of, std::size_t first, std::size_t count) const;
 
   [[nodiscard]] std::span<const std::unique_ptr<paged_matrix>> matrices() const noexcept { return matrices_; }
@@ -99,6 +99,7 @@ class paged_weights {
   std::vector<float> arena_;
   std::size_t kept_ = 0;  // floats at the arena's end, of matrices that are no block's
   std::optional<int> loaded_;
+  const std::byte *mapped_begin_ = nullptr, *mapped_end_ = nullptr;  // of all mapped matrices, which lie in one file
 };
 
 /// Rows of a stored matrix as floats.

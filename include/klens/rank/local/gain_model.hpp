@@ -116,7 +116,7 @@ class gain_model {
     bool of_slopes = false;  // its members change the slope, not the level
     std::vector<effect_part> parts = {};
   };
-  static constexpr int warm_up = 300, thinning = 4;
+  static constexpr int warm_up = 300, thinning = 16;
   // Of the factor's prior: sequences differ by more than the positions of one tell.
   static constexpr double usual_noise = 2;
   static constexpr int noise_dof = 6;
