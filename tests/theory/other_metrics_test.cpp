@@ -98,3 +98,25 @@ TEST_CASE("theory 4.5: real errors are not isotropic, position by position") {
   }
   CHECK(std::ranges::max(ratio) > 3 * std::ranges::min(ratio));
 }
+
+TEST_CASE("theory 4.6: KL of logits that are divided by a temperature goes from KL to half of the centred MSE") {
+  const rows reference = real_logits("reference"), observed = real_logits("int4_a");
+  for (std::size_t t = 0; t < reference.size(); t += 5) {
+    const row &x = reference[t], &y = observed[t];
+    const list delta = difference(x, y), flat(x.size(), 1.0 / static_cast<double>(x.size()));
+    const double centred = variance(flat, delta), widest = range(list(x.begin(), x.end()));
+    for (const double temperature : {0.5, 1.0, 4.0, 32.0, 256.0}) {
+      row cooled = x, moved_too = y;
+      for (float& each : cooled) each = static_cast<float>(static_cast<double>(each) / temperature);
+      for (float& each : moved_too) each = static_cast<float>(static_cast<double>(each) / temperature);
+      const double scaled = temperature * temperature * kl(cooled, moved_too), half = variance(softmax(cooled), delta) / 2,
+                   r = range(delta) / temperature;
+      CAPTURE(temperature);
+      CHECK(scaled <= half * growth(r) * (1 + 1e-3));  // 1e-3: the logits are rounded to floats again
+      CHECK(scaled >= half * growth(-r) * (1 - 1e-3));
+      const double flatness = std::exp(widest / temperature);  // no token is more or less likely than so many times 1 / n
+      CHECK(scaled <= centred / 2 * flatness * growth(r) * (1 + 1e-3));
+      CHECK(scaled >= centred / 2 / flatness * growth(-r) * (1 - 1e-3));
+    }
+  }
+}
