@@ -11,7 +11,8 @@ namespace klens {
 /// AutoRound's layer_config as JSON: module name -> bits, group_size, sym. With iters=0 it rounds to nearest on grids of
 /// the plan's kind; with more it tunes the rounding.
 /// Stores     int2 to int8 signed, int2 to int7 asym, in groups or channels, where rows and columns are multiples of 32
-///            (it leaves other layers in 16 bits), but no head tied to the embedding; fp16 and bf16 as 16 bits.
+///            (it leaves other layers in 16 bits), but no head tied to the embedding; fp16 and bf16 as 16 bits. Its mxfp4 and
+///            nvfp4 store activations in 4 bits, too: they are no schemes of weights.
 /// Throws     argument_error for any other scheme or shape.
 /// Checked    auto-round 0.16.1.
 [[nodiscard]] inline exported export_auto_round(std::span<const stored_layer> layers, bool tied_head) {

@@ -72,7 +72,7 @@ if [[ ${1-} == --check ]]; then
   say "ranking the shipped models by both engines, exhaustively and by what each candidate does to its own stage"
   for model_of in "wikitext-hybrid-4m $model" "wikitext-parallel-2m $parallel"; do
     compare "${model_of%% *}" "${model_of#* }" 0.01
-    compare "${model_of%% *}" "${model_of#* }" 0.05 --method local
+    compare "${model_of%% *}" "${model_of#* }" 0.02 --method local
   done
   exit
 fi

@@ -2,7 +2,7 @@
 
 KL of every candidate must agree within 1 %, or that share, and the order wherever neighbours differ by more; for every scheme it
 prints Kendall's tau and the largest difference. What a candidate does to its own stage (local_energy, of the methods local and
-refine) must agree within 0.1 %; what is predicted of it is drawn at random, and differs by several per cent where last bits do.
+refine) must agree within 0.1 %; what is predicted of it is a mean over random draws, and differs by about one per cent where last bits do.
 Layers are paired by name: klens-llama's are those that llama.cpp's converter gives, klens-openvino's
 end in those of the Hugging Face folder; a tied head goes by the name of its embedding in both.
 """
