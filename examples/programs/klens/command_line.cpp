@@ -76,6 +76,17 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
 
+  rank_command
+      .add_option("--sites", rank.sites,
+                  "what is ranked, with commas between: weights, activations (inputs of products), kv (keys and values), state "
+                  "(recurrent), conv (last inputs of convolutions). --schemes may then have KIND=SCHEME entries")
+      ->capture_default_str();
+  rank_command.add_option("--context", rank.context,
+                          "sizes of keys and values are for so many positions of a sequence (default: its length)");
+  rank_command.add_flag("--error-feedback", rank.error_feedback,
+                        "what rounding takes from a state is kept, and added before the state is rounded again");
+  rank_command.add_flag("--by-position", rank.by_position, "kl also by position: 1-128, 129-256, 257-512, ...");
+
   add_statistics(rank_command, rank.run.statistics, "written there where the file does not exist");
 
   programs::validate_arguments validate;
@@ -119,7 +130,15 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   programs::add_run_options(evaluate_command, evaluate, model_folder);
   add_strict(evaluate_command, evaluate.strict);
   add_generate(evaluate_command, "--tokens", evaluate.tokens, scored_seed);
-  evaluate_command.callback([&] { programs::evaluate(evaluate); });
+  std::vector<std::string> evaluate_versions;
+  evaluate_command
+      .add_option(
+          "--schemes", evaluate_versions,
+          "weights=int4-g64,activations=int8-channel,kv=q8_0: the model with all of that, beside the sum of its parts; may be "
+          "given several times")
+      ->expected(1)
+      ->take_all();
+  evaluate_command.callback([&] { programs::evaluate(evaluate, evaluate_versions); });
 
   programs::run_arguments logits;
   std::filesystem::path logits_output;
@@ -156,6 +175,13 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
           "--candidates", plan.candidates,
           "race so many plans around the budget on half of the held-out sequences, and measure the winner on the other half")
       ->check(CLI::Range(2, 1000));
+  plan_command.add_option(
+      "--context", plan.context,
+      "where keys, values or states were scored: the budget is for so many positions of a sequence (default: as "
+      "scored)");
+  plan_command.add_option("--concurrent", plan.concurrent, "and for so many sequences at the same time")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   plan_command.add_option("--second-opinion", plan.second_opinion,
                           "other scores of the model (rank --from quantized); the plan that they give is measured, too");
   plan_command.add_option("--calibration", plan.calibration,

@@ -5,6 +5,7 @@
 #include <klens/parallel_for.hpp>
 #include <klens/plan/measure.hpp>
 #include <klens/stats/interval.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "engine/model.hpp"
 #include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
+#include "joint_versions.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
 #include "terminal.hpp"
@@ -19,11 +21,13 @@
 
 namespace programs {
 
-void evaluate(const run_arguments& arguments) {
-  const model loaded = load_model(arguments);
+void evaluate(const run_arguments& arguments, const std::vector<std::string>& versions) {
+  model loaded = load_model(arguments);
   const token_set tokens = tokens_for(loaded, arguments.tokens, arguments.threads, 256);
   expect_next_tokens(tokens);
   remark_on_length(arguments.model, tokens);
+  std::optional<joint_versions> joint;
+  if (!versions.empty()) joint.emplace(loaded, versions, tokens.length);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
   progress_line line;
@@ -65,6 +69,7 @@ void evaluate(const run_arguments& arguments) {
   std::printf("positions   %.0f in %s\n", positions, size_text(tokens).c_str());
   std::printf("speed       %.0f tokens/s on %zu threads\n", static_cast<double>(tokens.tokens.size()) / seconds(),
               arguments.threads);
+  if (joint) joint->print(tokens, arguments);
 }
 
 }  // namespace programs

@@ -170,6 +170,18 @@ std::vector<std::vector<std::string>> rows_of(const std::vector<listed_version>&
   return rows;
 }
 
+// What each kind of site takes under the plan.
+std::string memory_text(const klens::plan& of, const std::vector<klens::layer>& layers) {
+  std::map<klens::site_kind, std::uint64_t> bytes;
+  for (const klens::layer& each : layers)
+    if (const std::string* const scheme = of.scheme_of(each.name))
+      bytes[each.site] += klens::scheme{*scheme}.bytes(each.rows(), each.columns());
+  std::string line = "bytes:";
+  for (const auto& [kind, size] : bytes)
+    line += text("  %s %llu", std::string{klens::name_of(kind)}.c_str(), static_cast<unsigned long long>(size));
+  return line + "\n";
+}
+
 void print_table(const std::vector<std::vector<std::string>>& rows) {
   table lines{"lrrrrrr"};
   for (const auto& each : rows) lines.add(each);
@@ -184,14 +196,19 @@ void plan(const plan_arguments& arguments) {
   for (const auto& each : {arguments.output, arguments.html})
     if (!each.empty()) klens::atomic_file{each};  // one that cannot be written is better known before the work
   plan_exports exports{arguments.exports};
+  const site_options kept{.context = arguments.context, .sequences = arguments.concurrent};
   std::optional<listed_version> second;
   if (!arguments.second_opinion.empty()) {
-    plan_inputs inputs{arguments.run, arguments.second_opinion};
+    plan_inputs inputs{arguments.run, arguments.second_opinion, kept};
     const decision other = decide(inputs, arguments);
     second = {"second opinion", other.chosen.bytes, klens::version_of(other.units, other.chosen.chosen)};
   }
 
-  plan_inputs inputs{arguments.run, arguments.scores};
+  plan_inputs inputs{arguments.run, arguments.scores, kept};
+  if (inputs.context != 0 && !arguments.exports.empty())
+    throw klens::argument_error{
+        "--export: the plan has keys, values or states, which no target stores; plan weights alone from scores "
+        "of --sites weights"};
   const decision made = decide(inputs, arguments);
   klens::plan found = klens::make_plan(arguments.allocator, made.units, made.chosen, made.budget_bytes, {}, arguments.metric);
   found.unknown = made.unknown;
@@ -230,9 +247,17 @@ void plan(const plan_arguments& arguments) {
       text("%s plan of %zu layers by %s: %llu bytes, budget %llu; held-out: %s (%zu positions)", arguments.allocator.c_str(),
            found.layers.size(), arguments.metric.c_str(), static_cast<unsigned long long>(found.bytes),
            static_cast<unsigned long long>(found.budget_bytes), size_text(inputs.held_out).c_str(), own.kl.positions());
+  const std::string run_time = inputs.context == 0
+                                   ? ""
+                                   : text("; weights and the run-time memory of %zu sequence%s of %zu tokens",
+                                          arguments.concurrent, arguments.concurrent == 1 ? "" : "s", inputs.context);
   const auto rows = rows_of(listed, measured, static_cast<double>(klens::weights_of(made.units)));
-  std::printf("%s\n\n", headline.c_str());
+  std::printf("%s%s\n\n", headline.c_str(), run_time.c_str());
   print_table(rows);
+  if (inputs.context != 0) std::printf("%s", memory_text(found, inputs.layers).c_str());
+  if (!inputs.not_kept.empty())
+    std::printf("inputs of products take no memory from one token to the next: the %zu that were scored stay floats\n",
+                inputs.not_kept.size());
   for (const listed_version& each : listed) std::printf("%s", remark_on(each, untouched).c_str());
   std::map<std::string, std::size_t> counts;
   for (const klens::layer_scheme& each : found.layers) ++counts[each.scheme];

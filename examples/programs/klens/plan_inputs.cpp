@@ -30,8 +30,35 @@ klens::scores_file read_scores_of(const std::filesystem::path& file, const std::
   return scored;
 }
 
-// The layers of the model, fused ones in parts where these were scored, and small weights that were.
-std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& scores) {
+// Takes the inputs of products out of the scores: nobody keeps them, so no budget has room to give or take. Their names.
+std::vector<std::string> take_out_inputs(klens::scores& scores) {
+  std::vector<std::string> names;
+  for (const klens::layer_score& each : scores.candidates)
+    if (each.site == klens::site_kind::activations && std::ranges::find(names, each.layer) == names.end())
+      names.push_back(each.layer);
+  std::erase_if(scores.candidates, [](const auto& each) { return each.site == klens::site_kind::activations; });
+  return names;
+}
+
+bool is_at_run_time(const klens::layer_score& each) { return each.site != klens::site_kind::weights; }
+
+// What the model keeps at run time as the scores have it.
+site_options kept_as_scored(site_options kept, const klens::scores_file& scored) {
+  if (std::ranges::none_of(scored.result.candidates, is_at_run_time)) {
+    if (kept.context != 0 || kept.sequences != 1)
+      throw klens::argument_error{
+          "--context and --concurrent are of what the model keeps while it runs, and the scores have nothing "
+          "of that; rank it with --sites"};
+    return kept;
+  }
+  if (kept.context == 0) kept.context = scored.origin.context;
+  kept.error_feedback =
+      std::ranges::any_of(scored.result.candidates, [](const auto& each) { return each.note == feedback_note; });
+  return kept;
+}
+
+// The layers of the model, fused ones in parts where these were scored, and small weights and what is kept at run time that were.
+std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& scores, const site_options& kept) {
   std::set<std::string_view> open;
   for (const klens::layer_score& each : scores.candidates) open.insert(each.layer);
   const std::vector<weight> parts = of.weights(true);
@@ -55,6 +82,9 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   }
   for (const weight& each : of.small_weights())
     if (open.contains(each.name)) add(each);
+  constexpr klens::site_kind at_run_time[] = {klens::site_kind::kv, klens::site_kind::state, klens::site_kind::conv};
+  for (const klens::layer& each : of.sites(at_run_time, kept))
+    if (open.erase(each.name) > 0) layers.push_back(each);
   if (!open.empty())
     throw klens::argument_error{"the scores have a layer " + std::string{*open.begin()} +
                                 ", which the model has not; rank the layers again"};
@@ -73,7 +103,8 @@ void read_statistics(std::vector<klens::layer>& layers, const klens::scores_file
                                 "); give the statistics of the scan: --statistics FILE, here and to klens rank"};
   std::vector<klens::layer> known;
   for (const klens::layer& each : layers)
-    if (std::ranges::any_of(scored.result.candidates, [&](const auto& one) { return one.layer == each.name; }))
+    if (each.site == klens::site_kind::weights &&
+        std::ranges::any_of(scored.result.candidates, [&](const auto& one) { return one.layer == each.name; }))
       known.push_back(each);
   klens::read_inputs(file, known, needs, {{"model", scored.origin.model_fingerprint}});
   for (const klens::layer& each : known) std::ranges::find(layers, each.name, &klens::layer::name)->inputs = each.inputs;
@@ -95,13 +126,18 @@ token_set read_held_out(const run_arguments& run, const model& of, const klens::
 
 }  // namespace
 
-plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& scores)
+plan_inputs::plan_inputs(const run_arguments& run, const std::filesystem::path& scores, const site_options& kept)
     : loaded{load_model(run)},
       scored{read_scores_of(scores, run.model)},
-      layers{layers_as_scored(loaded, scored.result)},
+      layers{},
       schemes{scored.result.schemes()},
       held_out{read_held_out(run, loaded, scored)},
       run_{run} {
+  not_kept = take_out_inputs(scored.result);
+  schemes = scored.result.schemes();
+  const site_options as_scored = kept_as_scored(kept, scored);
+  context = as_scored.context;
+  layers = layers_as_scored(loaded, scored.result, as_scored);
   remark_on_length(run.model, held_out);
   read_statistics(layers, scored, run.statistics);
 }
@@ -129,6 +165,12 @@ klens::scored_units plan_inputs::units(const std::string& metric, const plan_rul
     options.damage = [&](const klens::layer_score& of) {
       return factors.at(of.layer) *
              std::pow(0.25, 8 * static_cast<double>(of.bytes) / static_cast<double>(of.rows * of.columns));
+    };
+  if (std::ranges::any_of(scored.result.candidates, is_at_run_time))  // kinds of sites may have schemes of their own
+    options.offer = [&](const klens::plan_layer& of, const std::string& name) -> std::optional<klens::scheme_offer> {
+      const klens::scheme storage{name};
+      if (scored.result.find(of.name, name) == nullptr || !storage.stores(of.columns)) return std::nullopt;
+      return klens::scheme_offer{storage.name(), storage.bytes(of.rows, of.columns)};
     };
   return klens::units_of(scored.result, layers, options);
 }

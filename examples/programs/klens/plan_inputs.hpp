@@ -21,13 +21,16 @@ namespace programs {
 /// parts), and tokens that were not scored. Throws klens::error.
 class plan_inputs {
  public:
-  plan_inputs(const run_arguments& run, const std::filesystem::path& scores);
+  /// `kept`: how many positions and sequences what the model keeps at run time is for; a context of 0: the scores'.
+  plan_inputs(const run_arguments& run, const std::filesystem::path& scores, const site_options& kept = {.context = 0});
 
   model loaded;
   klens::scores_file scored;
   std::vector<klens::layer> layers;  ///< in the model's order
   std::vector<std::string> schemes;  ///< that were scored, in the order of the file
   token_set held_out;
+  std::size_t context = 0;            ///< of what is kept at run time; 0: nothing of that was scored
+  std::vector<std::string> not_kept;  ///< scored inputs of products, which take no memory from one token to the next
 
   /// The smallest scheme that holds every weight of the layers to be planned: what they fall back to.
   [[nodiscard]] std::string untouched(const plan_rules& rules) const;

@@ -34,9 +34,10 @@ struct listed_version {
     };
     if (std::ranges::none_of(units, has)) continue;
     const klens::scheme wanted{name};
-    const bool stores = can_store(wanted, each);
-    if (!stores) made.left_untouched.push_back(each.name);
-    const klens::scheme scheme = stores ? wanted : klens::scheme{untouched};
+    const bool at_run_time = each.site != klens::site_kind::weights;
+    const bool stores = can_store(wanted, each) && !(at_run_time && name == untouched);
+    if (!stores && name != untouched) made.left_untouched.push_back(each.name);
+    const klens::scheme scheme = stores ? wanted : klens::scheme{at_run_time ? "f32" : untouched};
     made.version.emplace(each.name, scheme);
     made.bytes += scheme.bytes(each.rows(), each.columns());
   }

@@ -6,6 +6,7 @@
 #include <klens/io/inputs_file.hpp>
 #include <klens/rank/gather_inputs.hpp>
 #include <klens/rank/rank_layers.hpp>
+#include <klens/site.hpp>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "image_forward.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
+#include "site_schemes.hpp"
+#include "terminal.hpp"
 
 namespace programs {
 namespace {
@@ -58,7 +61,37 @@ rank_scan::rank_scan(const rank_arguments& arguments, bool images)
                    : request_.as_scanned(tokens_for(model_, arguments.run.tokens, threads_, scan_request::default_length,
                                                     scan_request::default_sequences))} {
   if (!model_.reads_images()) remark_on_length(arguments.run.model, subject_.tokens);
-  subject_.layers = request_.chosen(layers_of(model_, arguments));
+  const std::size_t length = arguments.run.tokens.length.value_or(subject_.tokens.length);
+  subject_.layers = layers_for(arguments, request_.predicts() ? length : subject_.tokens.length);
+}
+
+std::vector<klens::layer> rank_scan::layers_for(const rank_arguments& arguments, std::size_t sequence_length) {
+  const std::vector<klens::site_kind> kinds = klens::parse_site_kinds(arguments.sites);
+  const bool weights_alone = kinds == std::vector{klens::site_kind::weights};
+  if (weights_alone && (arguments.context != 0 || arguments.error_feedback))
+    throw klens::argument_error{std::string{arguments.context ? "--context" : "--error-feedback"} +
+                                ": is of what the model keeps while it runs; ask for it with --sites"};
+  if (weights_alone) return request_.chosen(layers_of(model_, arguments));
+  if (model_.reads_images())
+    throw klens::argument_error{"--sites " + arguments.sites +
+                                ": a model of images keeps nothing from one image to the next; only "
+                                "weights can be ranked"};
+  if (arguments.context > sequence_length)
+    throw klens::argument_error{
+        text("--context %zu: the sequences have %zu tokens, and what storage does to later positions is not "
+             "measured; use --length %zu",
+             arguments.context, sequence_length, arguments.context)};
+  hybrid_forward forward{model_, subject_.tokens, 1, 1};
+  subject_.context = arguments.context ? arguments.context : sequence_length;
+  forward.count_sites_as({subject_.context, arguments.error_feedback});
+  std::vector<klens::layer> all;
+  if (std::ranges::find(kinds, klens::site_kind::weights) != kinds.end()) all = layers_of(model_, arguments);
+  std::vector<klens::site_kind> at_run_time;
+  std::ranges::copy_if(kinds, std::back_inserter(at_run_time), [](auto kind) { return kind != klens::site_kind::weights; });
+  std::ranges::move(klens::sites_of(forward, at_run_time), std::back_inserter(all));
+  all = request_.chosen(all);
+  assign_schemes(scan_request::schemes_of(arguments), all);
+  return all;
 }
 
 klens::scores rank_scan::run(const token_set& part, const std::filesystem::path& checkpoint, bool noise_floor,

@@ -40,6 +40,8 @@ class rank_scan {
   void report(const klens::scores& scores) const { request_.report(subject_, scores); }
 
  private:
+  /// The layers that --sites and --layers ask for, each with its schemes.
+  [[nodiscard]] std::vector<klens::layer> layers_for(const rank_arguments& arguments, std::size_t sequence_length);
   [[nodiscard]] scan_request::measurement measurement_on(const token_set& part);
   /// What the layers' inputs are like, where schemes look at them: out of --statistics, or gathered and written there.
   template <class Forward>

@@ -43,6 +43,10 @@ struct rank_arguments {
   std::filesystem::path checkpoint;
   bool split_fused = false;
   bool include_small = false;
+  std::string sites = "weights";  ///< kinds of them, with commas between
+  std::size_t context = 0;        ///< positions whose keys and values sizes count; 0: those of a sequence
+  bool error_feedback = false;    ///< of states
+  bool by_position = false;       ///< kl also in bands of position
 };
 
 struct validate_arguments {
@@ -77,6 +81,8 @@ struct plan_arguments {
   std::uint64_t seed = 1;
   double gamma = 1.10;
   std::size_t candidates = 0;  ///< plans that are raced; 0: the first one is taken
+  std::size_t context = 0;     ///< positions whose keys and values the budget is for; 0: as the scores have it
+  std::size_t concurrent = 1;  ///< sequences whose run-time memory it is for
   plan_rules rules;
   std::filesystem::path output, html;
   std::vector<std::string> exports;  ///< TARGET=PATH
@@ -96,7 +102,8 @@ struct sweep_arguments {
 // Each prints its answer on stdout and throws klens::error where there is none.
 [[nodiscard]] bool rank(const rank_arguments& arguments);          // false: interrupted, what was measured is shown and written
 [[nodiscard]] bool validate(const validate_arguments& arguments);  // false: interrupted
-void evaluate(const run_arguments& arguments);
+/// `versions`: each "weights=int4-g64,kv=q8_0", measured beside the sum of its parts; none: the model alone.
+void evaluate(const run_arguments& arguments, const std::vector<std::string>& versions);
 void logits(const run_arguments& arguments, const std::filesystem::path& output);
 void plan(const plan_arguments& arguments);
 void sweep(const sweep_arguments& arguments);

@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "position_report.hpp"
 #include "ranked_scheme.hpp"
 #include "report/damage_bars.hpp"
 #include "report/heat_map.hpp"
@@ -19,7 +20,8 @@ namespace {
 constexpr const char* how_to_read_ranking =
     "A row of the map is a block of the model, a column a kind of layer, a cell one weight matrix. Its colour is the damage "
     "that storing this matrix alone under the scheme does: from pale (harmless) to strong (fragile), in equal steps of the "
-    "logarithm. The bars have the same layers, worst first, with 95 % intervals; the data do not tell layers in one bracket "
+    "logarithm. Where states, keys and values or inputs of products were ranked, a cell is one of them. The bars have the same "
+    "layers, worst first, with 95 % intervals; the data do not tell layers in one bracket "
     "apart. Point at a cell or touch it to see its numbers.";
 
 // One scheme's ranking in pictures.
@@ -42,9 +44,19 @@ class scheme_pictures {
     page.add_figures({{svg_of(map()) + svg_of(scale_, unit), "Blocks by kind"},
                       {svg_of(bars()), "Worst first", true},
                       {svg_of("share by kind", kinds), "What each kind loses"}});
+    add_positions_to(page);
   }
 
  private:
+  void add_positions_to(report_page& page) const {
+    const position_report report = position_report_of(scores_, ranked_, true);
+    if (report.rows.empty()) return;
+    page.add_table({report.rows.front(),
+                    {report.rows.begin() + 1, report.rows.end()},
+                    scores_.metrics.front().name + ", " + scores_.metrics.front().unit +
+                        ", by position in the sequence, with 95 % intervals"});
+    for (const std::string& each : report.flags) page.add_paragraph("Grows along the sequence: " + each + ".");
+  }
   [[nodiscard]] static double floor_of(const klens::scores& scores, const ranked_scheme& ranked) {
     return scores.noise.empty() ? 0 : scores.metrics[ranked.metric].linear_damage(scores.noise[ranked.metric].mean);
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "position_report.hpp"
 #include "ranked_scheme.hpp"
 #include "terminal.hpp"
 
@@ -75,6 +76,17 @@ void print_kinds(const ranked_scheme& ranked, const std::string& metric) {
   lines.print(stdout);
 }
 
+// Damage along a sequence, and whose grows.
+void print_positions(const klens::scores& scores, const ranked_scheme& ranked) {
+  const position_report report = position_report_of(scores, ranked, false);
+  if (report.rows.empty()) return;
+  table lines{"l" + std::string(report.rows.front().size() - 1, 'r')};
+  for (const auto& each : report.rows) lines.add(each);
+  std::printf("\n%s in %s by position\n\n", scores.metrics.front().name.c_str(), scores.metrics.front().unit.c_str());
+  lines.print(stdout);
+  for (const std::string& each : report.flags) std::printf("^ %s\n", printable(each).c_str());
+}
+
 void print_warnings(const klens::scores& scores, const ranked_scheme& ranked) {
   std::map<std::string, std::string> notes;
   for (const ranked_candidate& shown : ranked.candidates) {
@@ -84,7 +96,8 @@ void print_warnings(const klens::scores& scores, const ranked_scheme& ranked) {
           "! %s: its weights changed and not one logit did. The forward does not use them; this is no sign of robustness.\n",
           each->layer.c_str());
     if (each->result == klens::outcome::weights_unchanged)
-      std::printf("~ %s: %s keeps these weights exactly.\n", each->layer.c_str(), each->scheme.c_str());
+      std::printf("~ %s: %s keeps these %s exactly.\n", each->layer.c_str(), each->scheme.c_str(),
+                  each->site == klens::site_kind::weights ? "weights" : "values");
     if (!each->note.empty()) notes[each->layer] = each->note;
   }
   for (const auto& [layer, note] : notes) std::printf("* %s: %s\n", layer.c_str(), note.c_str());
@@ -101,6 +114,7 @@ void print_ranking(const klens::scores& scores, const std::string& sort) {
                 info.higher_is_worse ? "higher" : "lower");
     print_scheme(scores, ranked);
     print_kinds(ranked, info.name);
+    print_positions(scores, ranked);
     print_warnings(scores, ranked);
   }
   for (const klens::layer_score& each : scores.candidates)

@@ -95,6 +95,13 @@ std::size_t windows_for_local(const token_set& windows) {
   return windows_to_look_at(counted);
 }
 
+// What is ranked beside weights, and how.
+std::string sites_text(const rank_arguments& arguments) {
+  if (arguments.sites == "weights" && !arguments.by_position) return "";
+  return ", sites " + arguments.sites + (arguments.error_feedback ? ", with error feedback" : "") +
+         (arguments.by_position ? ", by position" : "") + ", context " + std::to_string(arguments.context);
+}
+
 // All that a checkpoint must agree with.
 klens::scan_identity identity_of(const rank_arguments& arguments, const scan_subject& subject, const token_set& tokens) {
   return {{"model", fingerprint_of_files(subject.files)},
@@ -108,7 +115,7 @@ klens::scan_identity identity_of(const rank_arguments& arguments, const scan_sub
           {"sort", arguments.sort},
           {"positions", std::to_string(arguments.positions)},
           {"seed", std::to_string(arguments.seed)},
-          {"from", arguments.from}};
+          {"from", arguments.from + sites_text(arguments)}};
 }
 
 // What the scores rest on, a line for each part of it.
@@ -125,14 +132,21 @@ std::string measured_text(const scan_subject& subject, const klens::scores& scor
 
 }  // namespace
 
-scan_request::scan_request(const rank_arguments& arguments)
-    : scan_request{arguments, klens::parse_schemes(arguments.schemes)} {}
+scan_request::scan_request(const rank_arguments& arguments) : scan_request{arguments, schemes_of(arguments).all} {}
+
+site_schemes scan_request::schemes_of(const rank_arguments& arguments) {
+  return parse_site_schemes(arguments.schemes, klens::parse_site_kinds(arguments.sites));
+}
 
 scan_request::scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes)
     : arguments_{arguments},
       schemes_{std::move(schemes)},
       metrics_{chosen_metrics(arguments)},
       stop_{klens::any_stopping_rule::parse(arguments.stop)} {
+  if (arguments.by_position && metrics_.front().name != "kl")
+    throw klens::argument_error{"--by-position is of kl; let --metrics begin with it"};
+  if (arguments.by_position && arguments.from != "reference")
+    throw klens::argument_error{"--by-position: only with --from reference"};
   for (const auto& each : {arguments.output, arguments.html, arguments.checkpoint})
     if (!each.empty()) klens::atomic_file{each};  // one that cannot be written is better known before the work
 }
@@ -182,6 +196,7 @@ klens::scores scan_request::run(const scan_subject& subject, const token_set& pa
   options.counted = part.counted();
   options.positions = arguments_.positions;
   options.seed = arguments_.seed;
+  options.by_position = arguments_.by_position;
   options.threads = arguments_.run.threads;
   options.confidence = arguments_.confidence;
   options.rank_by = arguments_.sort;
@@ -268,7 +283,7 @@ void scan_request::write(const scan_subject& subject, const klens::scores& score
   klens::write_scores(arguments_.output,
                       {{arguments_.run.model.string(), fingerprint_of_files(subject.files), arguments_.run.tokens.file.string(),
                         subject.tokens.fingerprint(), subject.tokens.length, arguments_.run.tokens.first, peak_bytes(),
-                        arguments_.sort, sketch_of(subject.tokens.without_padding())},
+                        arguments_.sort, sketch_of(subject.tokens.without_padding()), subject.context},
                        scores});
 }
 

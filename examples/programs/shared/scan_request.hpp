@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "commands.hpp"
+#include "site_schemes.hpp"
 #include "token_set.hpp"
 
 namespace programs {
@@ -23,6 +24,7 @@ struct scan_subject {
   std::vector<std::filesystem::path> files;  ///< of the model; their content tells it from others
   std::vector<klens::layer> layers;          ///< those that are ranked
   token_set tokens;
+  std::size_t context = 0;  ///< positions whose keys and values count in sizes; 0: nothing is kept of them
 };
 
 /// How one run of a scan differs from another.
@@ -53,6 +55,8 @@ class scan_request {
   /// Tokens as the method wants them: the methods local and refine look at a few windows drawn across them. Throws
   /// klens::argument_error where no token is there to be predicted.
   [[nodiscard]] token_set as_scanned(token_set tokens) const;
+  /// The schemes of each kind of site, as --schemes has them for --sites.
+  [[nodiscard]] static site_schemes schemes_of(const rank_arguments& arguments);
   /// Whether the method is one that predicts (local and refine).
   [[nodiscard]] bool predicts() const;
   /// Those of a model's layers that --layers asks for. Throws klens::argument_error where there are none;

@@ -14,6 +14,7 @@
 #include <klens/plan/unit.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/scores.hpp>
+#include <klens/site_kind.hpp>
 #include <klens/stats/interval.hpp>
 #include <optional>
 #include <span>
@@ -123,10 +124,12 @@ struct scored_units {
   return found;
 }
 
-/// The smallest of fp16, bf16 and f32 that holds every weight of all layers, bit for bit.
+/// The smallest of fp16, bf16 and f32 that holds every weight of all layers, bit for bit. What comes into being while a model runs
+/// is no weight: only f32 holds it.
 [[nodiscard]] inline scheme holding_scheme(std::span<const layer> layers) {
   bool in_fp16 = true, in_bf16 = true;
   for (const layer& each : layers) {
+    if (each.site != site_kind::weights) continue;
     const matrix<float> weights = each.load();
     in_fp16 = in_fp16 && detail::holds_weights<half>(weights);
     in_bf16 = in_bf16 && detail::holds_weights<bfloat16>(weights);
@@ -142,11 +145,13 @@ struct scored_units {
   for (const layer& each : layers)
     if (std::none_of(kept.begin(), kept.end(), [&](name_pattern& pattern) { return pattern.matches(each.name); }))
       planned.push_back(each);
-  const scheme holding = holding_scheme(planned);
+  const scheme of_weights = holding_scheme(planned), at_run_time{"f32"};
   std::vector<plan_layer> as_planned;
-  for (const layer& each : layers)
+  for (const layer& each : layers) {
+    const scheme& holding = each.site == site_kind::weights ? of_weights : at_run_time;
     as_planned.push_back(
         {each.name, each.rows(), each.columns(), scheme_offer{holding.name(), holding.bytes(each.rows(), each.columns())}});
+  }
   return units_of(all, as_planned, options);
 }
 
