@@ -135,6 +135,8 @@ template <class Arch>
 [[nodiscard]] inline batch<float, Arch> short_look_up(const float* table, const batch<std::int32_t, Arch>& indices) noexcept {
 #if defined(__AVX2__)
   return _mm256_permutevar8x32_ps(_mm256_load_ps(table), indices.data);
+#else
+  return look_up<Arch>(table, indices);
 #endif
 }
 
