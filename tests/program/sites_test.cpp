@@ -173,7 +173,8 @@ TEST_CASE("plan: a budget of weights and run-time memory, for a context and seve
   };
   const klens::scores scores = klens::read_scores(folder / "scores.json").result;
   std::uint64_t largest = 0;  // everything in floats: weights as the file has them
-  for (const auto& [budget, options] : {std::pair{"150kB", ""}, {"40%", "--context 2000 --concurrent 16"}}) {
+  for (const auto& asked : {std::pair{"150kB", ""}, {"40%", "--context 2000 --concurrent 16"}}) {
+    const char *const budget = asked.first, *const options = asked.second;  // clang 14 captures no structured binding
     INFO(budget, options);
     const auto [found, output] = plan(budget, options);
     CHECK(found.bytes <= found.budget_bytes);
