@@ -83,8 +83,9 @@ std::vector<klens::layer> layers_as_scored(model& of, const klens::scores& score
   for (const weight& each : of.small_weights())
     if (open.contains(each.name)) add(each);
   constexpr klens::site_kind at_run_time[] = {klens::site_kind::kv, klens::site_kind::state, klens::site_kind::conv};
-  for (const klens::layer& each : of.sites(at_run_time, kept))
-    if (open.erase(each.name) > 0) layers.push_back(each);
+  if (std::ranges::any_of(scores.candidates, is_at_run_time))  // else no context is known, which their sizes need
+    for (const klens::layer& each : of.sites(at_run_time, kept))
+      if (open.erase(each.name) > 0) layers.push_back(each);
   if (!open.empty())
     throw klens::argument_error{"the scores have a layer " + std::string{*open.begin()} +
                                 ", which the model has not; rank the layers again"};
