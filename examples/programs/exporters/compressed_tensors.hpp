@@ -85,10 +85,7 @@ namespace detail {
       throw cannot_store("compressed-tensors", each, "it has int2 to int8 with fp16 scales, fp8-e4m3-channel, mxfp4 and nvfp4");
     if (tied_head && module == "lm_head")
       throw cannot_store("compressed-tensors", each, "the head is tied to the embedding; pin it to fp16");
-    const std::size_t columns = args->value("group_size", std::size_t{1});
-    if (each.columns % columns != 0)
-      throw cannot_store("compressed-tensors", each,
-                         "the groups do not divide its " + std::to_string(each.columns) + " columns");
+    expect_whole_groups("compressed-tensors", each, args->value("group_size", std::size_t{0}));
     auto group = std::ranges::find(groups, each.scheme, &std::pair<std::string, nlohmann::ordered_json>::first);
     if (group == groups.end())
       group = groups.insert(groups.end(), {each.scheme, {{"targets", nlohmann::ordered_json::array()}, {"weights", *args}}});

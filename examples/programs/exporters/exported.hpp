@@ -1,6 +1,7 @@
 #pragma once
 // What all exporters share. Each turns the layers of a plan into what another tool reads; none touches a file or a model.
 
+#include <cstddef>
 #include <cstdint>
 #include <klens/error.hpp>
 #include <klens/quant/scheme_names.hpp>
@@ -42,6 +43,12 @@ struct exported {
 [[nodiscard]] inline argument_error cannot_store(std::string_view target, const stored_layer& layer, const std::string& why) {
   return argument_error{std::string{target} + " cannot store " + layer.scheme + ", which the plan gives to " + layer.layer +
                         ": " + why};
+}
+
+/// Throws argument_error unless groups of so many columns divide those of the layer; 0: there are none.
+inline void expect_whole_groups(std::string_view target, const stored_layer& layer, std::size_t group_size) {
+  if (group_size != 0 && layer.columns % group_size != 0)
+    throw cannot_store(target, layer, "the groups do not divide its " + std::to_string(layer.columns) + " columns");
 }
 
 /// The module that owns a weight: its name without ".weight". Throws argument_error for a name that no module has (a range of

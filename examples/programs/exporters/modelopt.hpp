@@ -32,8 +32,7 @@ namespace klens {
       config = std::to_string(form->bits);
     else
       throw cannot_store("ModelOpt", each, "it has absmax integers (int4-g128, int8-channel), fp8-e4m3-channel, mxfp4, nvfp4");
-    if (form->group_size != 0 && each.columns % form->group_size != 0)
-      throw cannot_store("ModelOpt", each, "the groups do not divide its " + std::to_string(each.columns) + " columns");
+    expect_whole_groups("ModelOpt", each, form->group_size);
     text += "        {\"quantizer_name\": \"" + module + ".weight_quantizer\", \"cfg\": {\"num_bits\": " + config;
     text += form->group_size ? ", \"block_sizes\": {-1: " + std::to_string(form->group_size) + ", \"type\": " + kind + "}"
                              : ", \"axis\": 0";

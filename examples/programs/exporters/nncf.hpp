@@ -39,8 +39,7 @@ namespace detail {
     if (!form || !detail::nncf_mode(each.scheme, *form))
       throw cannot_store("NNCF", each, "it has int4 and int8, each signed or asym, with fp16 scales, nf4 and mxfp4");
     if (form->bits == 8 && form->group_size != 0) throw cannot_store("NNCF", each, "its int8 has one scale for each row");
-    if (form->group_size != 0 && each.columns % form->group_size != 0)
-      throw cannot_store("NNCF", each, "the groups do not divide its " + std::to_string(each.columns) + " columns");
+    expect_whole_groups("NNCF", each, form->group_size);
     std::string pattern;
     for (const char c : module) pattern += c == '.' ? "[./]" : std::string(1, c);
     patterns[each.scheme].push_back(pattern);

@@ -39,8 +39,7 @@ namespace klens {
     if (!form || form->scale == scale_kind::f32 || form->grid == grid::absmax ||
         (form->bits != 2 && form->bits != 4 && form->bits != 8))
       throw cannot_store("Olive", each, "it has int2, int4 and int8, each signed or asym");
-    if (form->group_size != 0 && each.columns % form->group_size != 0)
-      throw cannot_store("Olive", each, "the groups do not divide its " + std::to_string(each.columns) + " columns");
+    expect_whole_groups("Olive", each, form->group_size);
     if (tied_head && module == "lm_head")
       throw cannot_store("Olive", each, "the head is tied to the embedding; pin it to fp16");
     static const std::regex qkv{R"((.*\.)[qkv]_proj)"};
