@@ -46,6 +46,7 @@ static plan full_plan() {
   made.layers = {
       {"model.layers.10.x_proj.weight", "int4-g64"}, {"model.layers.2.\"odd\" näme", "fp16"}, {"lm_head.weight", "q8_0"}};
   made.predicted = {{"kl", 0.1 + 0.2}, {"mse", infinity}};
+  made.at_run_time = {8192, 16};
   made.measured = {0.03, 36.25, 0.875, 65536};
   made.baselines = {{"fp16", {8322048, 0, 35.9}}, {"int4-g64", {2340576, -0.0, infinity}}};
   return made;
@@ -60,6 +61,8 @@ TEST_CASE("plan.json: comes back as it went out, bit for bit and in order") {
   CHECK(after.bits_per_weight == before.bits_per_weight);
   CHECK(after.predicted.at("kl") == 0.1 + 0.2);
   CHECK(after.predicted.at("mse") == infinity);
+  REQUIRE(after.at_run_time);
+  CHECK((after.at_run_time->context == 8192 && after.at_run_time->concurrent == 16));
   CHECK(after.measured->positions == 65536);
   CHECK(after.measured->top1 == 0.875);
   CHECK(after.baselines.at("int4-g64").perplexity == infinity);
@@ -82,6 +85,7 @@ TEST_CASE("plan.json: the form that others rely on") {
         R"({"format":"klens-plan","version":1,"allocator":"greedy","budget_bytes":30,"bytes":28,"bits_per_weight":7.0,)"
         R"("layers":{"b":"int4","a":"fp16"},"predicted":{"kl":0.5},"baselines":{}})");
   CHECK(!plan_from_json(klens::to_json(made).dump()).measured);
+  CHECK(!plan_from_json(klens::to_json(made).dump()).at_run_time);
 }
 
 static std::string changed(const std::string& from, const std::string& to) {

@@ -75,6 +75,47 @@ TEST_CASE("rank --sites: states, caches, convolutions and inputs stand beside we
   CHECK(says(run.output, "keeps these values exactly"));
 }
 
+TEST_CASE("rank --kv-by-channel and --activations-per-tensor: other scales, which the scores say and a plan takes over") {
+  const temporary_folder folder;
+  const auto scores_of = [&](const std::string& name, const std::string& options) {
+    const auto run = run_klens(rank("jamba", "--tokens " + tokens_in(folder, 3, 40) +
+                                                 " --sites activations,kv --metrics kl --schemes int8-channel,int4-channel " +
+                                                 options + " --output " + quoted(folder / name)));
+    REQUIRE_MESSAGE(run.exit_code == 0, run.errors);
+    return klens::read_scores(folder / name).result;
+  };
+  const klens::scores plain = scores_of("plain", ""), other = scores_of("other", "--kv-by-channel 16 --activations-per-tensor");
+  REQUIRE(plain.candidates.size() == other.candidates.size());
+  for (const klens::layer_score& each : other.candidates) {
+    INFO(each.layer, " as ", each.scheme);
+    const klens::layer_score& before = *plain.find(each.layer, each.scheme);
+    CHECK(each.metrics[0].mean > 0);
+    CHECK(each.metrics[0].mean != before.metrics[0].mean);
+    if (each.site == klens::site_kind::activations) {
+      CHECK(each.note == "one scale for all tokens of a sequence");
+      // tokens of any size share a scale, so that small ones lose more
+      if (each.scheme == "int4-channel" && each.kind != "lm_head.inputs")
+        CHECK(each.metrics[0].mean > 0.5 * before.metrics[0].mean);
+    } else {
+      CHECK(each.note == "a scale for each channel and 16 positions; those of a group that is not full are floats");
+      CHECK((each.rows == 2 * 12 * 3 && each.columns == 16));  // two heads of 12 channels, 40 positions in three groups
+      CHECK(each.bytes == 72 * klens::scheme{each.scheme}.bytes(16));
+    }
+  }
+  const auto planned =
+      run_klens("plan " + quoted(golden / "jamba") + " --scores " + quoted(folder / "other") + " --held-out " +
+                tokens_in(folder, 4, 40, 11) + " --budget 425kB --context 100 --output " + quoted(folder / "plan.json"));
+  REQUIRE_MESSAGE(planned.exit_code == 0, planned.errors);
+  const klens::plan found = klens::read_plan(folder / "plan.json");
+  REQUIRE(found.at_run_time);
+  CHECK((found.at_run_time->context == 100 && found.at_run_time->concurrent == 1));
+  std::uint64_t bytes = 0;
+  for (const klens::layer_scheme& each : found.layers)
+    if (const auto* const known = other.find(each.layer, each.scheme)) bytes += 24 * 7 * klens::scheme{known->scheme}.bytes(16);
+  CHECK(bytes > 0);
+  CHECK(bytes <= found.bytes);
+}
+
 TEST_CASE("rank --sites with --method local predicts what sites do from their own stage") {
   const temporary_folder folder;
   const std::string tokens = tokens_in(folder, 8, 128);
@@ -180,6 +221,8 @@ TEST_CASE("plan: a budget of weights and run-time memory, for a context and seve
     CHECK(found.bytes <= found.budget_bytes);
     std::uint64_t bytes = 0;
     const std::uint64_t concurrent = *options == 0 ? 1 : 16, context = *options == 0 ? 40 : 2000;
+    REQUIRE(found.at_run_time);
+    CHECK((found.at_run_time->context == context && found.at_run_time->concurrent == concurrent));
     std::size_t at_run_time = 0;
     for (const klens::layer_scheme& each : found.layers) {
       const auto known = std::ranges::find(scores.candidates, each.layer, &klens::layer_score::layer);
@@ -217,7 +260,12 @@ TEST_CASE("what cannot be: named, exit code 2") {
                 "has no scheme for sites of the kind kv");
   check_refused(run_klens(rank("jamba", tokens + "--sites kv --context 33")), "--context 33: the sequences have 32 tokens");
   check_refused(run_klens(rank("jamba", tokens + "--context 16")), "--context: is of what the model keeps while it runs");
-  check_refused(run_klens(rank("jamba", tokens + "--error-feedback")), "--error-feedback: is of what the model keeps");
+  check_refused(run_klens(rank("jamba", tokens + "--error-feedback")), "--error-feedback: is of sites of the kind state");
+  check_refused(run_klens(rank("jamba", tokens + "--sites weights,state --kv-by-channel 32")),
+                "--kv-by-channel: is of sites of the kind kv");
+  check_refused(run_klens(rank("jamba", tokens + "--activations-per-tensor")),
+                "--activations-per-tensor: is of sites of the kind activations");
+  check_refused(run_klens(rank("hymba", tokens + "--sites kv --kv-by-channel 8")), "share keys and values");
   check_refused(run_klens(rank("jamba", tokens + "--by-position --metrics mse,kl")), "--by-position is of kl");
   check_refused(run_klens(rank("jamba", tokens + "--by-position --method local")), "needs the method exact");
   check_refused(run_klens(rank("jamba", tokens + "--by-position --from quantized")),
@@ -226,4 +274,6 @@ TEST_CASE("what cannot be: named, exit code 2") {
   check_refused(run_klens(evaluate + "state=fp16"), "the model has no site of the kind state");
   check_refused(run_klens(evaluate + "int4-channel,weights=int8-channel"), "weights is there twice");
   check_refused(run_klens(evaluate + "kv=q8_0"), "q8_0 cannot store vectors of");
+  check_refused(run_klens("evaluate " + quoted(golden / "llama") + " " + tokens + "--kv-by-channel 8"),
+                "say with --schemes what is stored so");
 }

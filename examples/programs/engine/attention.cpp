@@ -64,6 +64,27 @@ void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_r
   }
 }
 
+void attend_to_kept(const klens::const_matrix_ref<float>& q, panel& k, panel& v, std::size_t heads, std::size_t kv_heads,
+                    float scale, const attention_mask& mask, klens::matrix_ref<float> out, const pass& at, const void* part) {
+  const auto stored = [&](int number, panel& own) {
+    const rounding* const how = rounding_of(at, part, number);
+    for (Eigen::Index r = 0; how != nullptr && how->by_channel == 0 && r < own.rows(); ++r) how->apply(klens::row(own, r));
+    return std::pair{with_past(at, part, number, own), how == nullptr || how->by_channel == 0 ? nullptr : how};
+  };
+  auto [keys, keys_by_channel] = stored(kept_as::keys, k);
+  auto [values, values_by_channel] = stored(kept_as::values, v);
+  const Eigen::Index before = keys.rows() - q.rows();
+  for (Eigen::Index first = before, end; first < keys.rows(); first = end) {
+    end = keys.rows();
+    for (const rounding* const how : {keys_by_channel, values_by_channel})
+      if (how != nullptr) end = std::min(end, first - first % how->group() + how->group());
+    attend(q.middleRows(first - before, end - first), keys.topRows(end), values.topRows(end), heads, kv_heads, scale, mask,
+           out.middleRows(first - before, end - first), at.work);
+    if (keys_by_channel) keys_by_channel->close_group(keys.topRows(end));
+    if (values_by_channel) values_by_channel->close_group(values.topRows(end));
+  }
+}
+
 double attend_flops(std::size_t length, std::size_t key_columns, std::size_t value_columns, const attention_mask& mask) {
   double products = 0;
   for (std::size_t first = 0; first < length; first += slice) {
@@ -102,10 +123,7 @@ void attention::add_to(klens::matrix_ref<float> hidden, const klens::const_matri
     position->apply(q, first);
     position->apply(k, first);
   }
-  round_rows(at, this, kept_as::keys, k);
-  round_rows(at, this, kept_as::values, v);
-  attend(q, with_past(at, this, kept_as::keys, k), with_past(at, this, kept_as::values, v), heads, kv_heads, score_scale, mask,
-         mixed, work);
+  attend_to_kept(q, k, v, heads, kv_heads, score_scale, mask, mixed, at, this);
   if (gated)
     kernels::map_elements(
         all_of(mixed), [](auto y, auto g) { return y * kernels::sigmoid(g); }, all_of(mixed), all_of(gate));

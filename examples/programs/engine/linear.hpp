@@ -57,10 +57,10 @@ struct linear {
     if (bias != nullptr) y.rowwise() += scale * own_bias();
   }
 
-  /// The inputs as they are kept, row by row.
+  /// The inputs as they are kept.
   [[nodiscard]] klens::matrix<float> stored(const klens::const_matrix_ref<float>& x) const {
     klens::matrix<float> kept = x;
-    for (Eigen::Index r = 0; r < kept.rows(); ++r) weight->stores_inputs(klens::row(kept, r));
+    weight->stores_inputs->apply(kept);
     return kept;
   }
 

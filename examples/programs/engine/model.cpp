@@ -350,6 +350,13 @@ klens::matrix<float> model::logits(const state& at, std::span<const std::size_t>
     });
     return each;
   }
+  if (parts_.head->stores_inputs && parts_.head->stores_inputs->per_tensor) {  // whose scale all rows of a sequence decide
+    const klens::matrix<float> all = logits(at, threads);
+    klens::matrix<float> some(static_cast<Eigen::Index>(rows.size()), all.cols());
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      some.row(static_cast<Eigen::Index>(i)) = all.row(static_cast<Eigen::Index>(rows[i]));
+    return some;
+  }
   constexpr std::size_t tile = 64;  // fixed, so that the number of threads changes nothing
   klens::matrix<float> all(static_cast<Eigen::Index>(rows.size()), static_cast<Eigen::Index>(vocabulary()));
   klens::parallel_for(threads, (rows.size() + tile - 1) / tile, [&](std::size_t i) {

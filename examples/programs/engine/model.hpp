@@ -64,11 +64,22 @@ struct placed_vectors : kept_vectors {
 /// The note of a state that is stored with error feedback.
 inline constexpr const char* feedback_note = "with error feedback; the remainder that it keeps is not counted in bytes";
 
+/// The note of inputs that have one scale for all tokens.
+inline constexpr const char* per_tensor_note = "one scale for all tokens of a sequence";
+/// The note of keys and values that are stored channel by channel, and how many positions it says that a scale is for; 0 for any
+/// other note.
+[[nodiscard]] std::string by_channel_note(std::size_t positions);
+[[nodiscard]] std::size_t by_channel_of(const std::string& note);
+
 /// How sites are counted and stored.
 struct site_options {
   std::size_t context = 1;      ///< positions whose keys and values are kept
   bool error_feedback = false;  ///< what rounding takes from a state is added before it is rounded again
   std::size_t sequences = 1;    ///< that the engine serves at the same time: sizes are of all of them together
+  /// Keys and values have a scale for each channel and so many positions, which are stored when the last of them is there, and are
+  /// floats until then (KIVI, arXiv 2402.02750, stores keys so); 0: one for each position of a head.
+  std::size_t kv_by_channel = 0;
+  bool activations_per_tensor = false;  ///< one scale for all inputs that a product has of a sequence; else one a token
 };
 
 struct load_options {

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <functional>
 #include <klens/matrix.hpp>
+#include <klens/quant/scheme.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +25,20 @@ struct parameter;
 using product_watcher =
     std::function<void(const parameter& of, Eigen::Index first, Eigen::Index rows, const klens::const_matrix_ref<float>& x)>;
 
+/// How the inputs of a product are stored: with scales for each token, or for all tokens of a sequence at once.
+struct input_storage {
+  klens::scheme storage;
+  bool per_tensor = false;
+
+  /// Shapes     x [positions x in]
+  void apply(klens::matrix<float>& x) const {
+    const std::span<float> all{x.data(), static_cast<std::size_t>(x.size())};
+    const std::size_t vector = per_tensor ? all.size() : static_cast<std::size_t>(x.cols());
+    for (std::size_t first = 0; first < all.size(); first += vector)
+      storage.round_trip(all.subspan(first, vector), all.subspan(first, vector));
+  }
+};
+
 /// A tensor of the model, read anew by every forward: whoever changes it in place changes the model. A weight of a matrix product
 /// stays in the type of the file, in `weights`; all others are float, in `values`. Either is [first extent x product of the
 /// others], a vector is one row; of stacked matrices [rows of all x in].
@@ -36,8 +52,7 @@ struct parameter {
   std::vector<row_range> parts;  ///< of a fused weight (of each stacked one), in order of rows; empty otherwise
   std::size_t stacked = 0;       ///< so many weights below one another, each a layer of its own; 0: it is one weight
   product_watcher watcher;       ///< empty: nobody looks
-  std::function<void(std::span<float> row)>
-      stores_inputs;  ///< makes a row of inputs what is kept of it; empty: they stay floats
+  std::optional<input_storage> stores_inputs;  ///< none: inputs of the product stay floats
 
   [[nodiscard]] Eigen::Index rows() const noexcept { return multiplies ? weights.rows() : values.rows(); }
   [[nodiscard]] Eigen::Index columns() const noexcept { return multiplies ? weights.columns() : values.cols(); }

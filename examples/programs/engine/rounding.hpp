@@ -14,8 +14,9 @@ namespace programs {
 /// How something that comes into being while the model runs is stored instead of as floats.
 struct rounding {
   klens::scheme storage;
-  std::size_t columns = 0;  ///< of a vector, which has scales of its own
-  bool feedback = false;    ///< of a state: what rounding took away is added before the next one
+  std::size_t columns = 0;     ///< of a vector, which has scales of its own
+  bool feedback = false;       ///< of a state: what rounding took away is added before the next one
+  std::size_t by_channel = 0;  ///< of keys and values: a vector is so many positions of one channel; 0: one position of a head
 
   /// Each vector of a row becomes what storage would give back of it. Throws klens::numeric_error where it cannot store one.
   void apply(std::span<float> row) const {
@@ -23,6 +24,14 @@ struct rounding {
       const std::span<float> vector = row.subspan(first, columns);
       storage.round_trip(vector, vector);
     }
+  }
+  [[nodiscard]] Eigen::Index group() const noexcept { return static_cast<Eigen::Index>(by_channel); }
+  /// Where these positions, all that there are until now, end with a full group, its channels become what storage gives back.
+  void close_group(klens::matrix_ref<float> positions) const {
+    if (positions.rows() % group() != 0) return;
+    klens::matrix<float> channels = positions.bottomRows(group()).transpose();
+    apply({channels.data(), static_cast<std::size_t>(channels.size())});
+    positions.bottomRows(group()) = channels.transpose();
   }
 };
 
@@ -52,12 +61,6 @@ class roundings {
 /// How a part stores what it keeps under a number; null: as floats.
 [[nodiscard]] inline const rounding* rounding_of(const pass& at, const void* part, int number) noexcept {
   return at.rounded ? at.rounded->find(part, number) : nullptr;
-}
-
-/// Keys or values as they are kept: every row in place.
-inline void round_rows(const pass& at, const void* part, int number, klens::matrix_ref<float> rows) {
-  const rounding* const how = rounding_of(at, part, number);
-  for (Eigen::Index r = 0; how != nullptr && r < rows.rows(); ++r) how->apply(klens::row(rows, r));
 }
 
 }  // namespace programs

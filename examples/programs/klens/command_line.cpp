@@ -60,6 +60,17 @@ void add_statistics(CLI::App& command, std::filesystem::path& file, const std::s
       "what the inputs of layers are like, for schemes that look at them (int4-g64-imp, int4-g64-gptq); " + which);
 }
 
+// Which values of a site share a scale.
+void add_layout(CLI::App& command, programs::site_layout& layout) {
+  command
+      .add_option("--kv-by-channel", layout.kv_by_channel,
+                  "keys and values have a scale for each channel and so many positions (32), instead of one for each head and "
+                  "position")
+      ->check(CLI::Range(1, 1 << 20));
+  command.add_flag("--activations-per-tensor", layout.activations_per_tensor,
+                   "inputs of a product have one scale for all tokens of a sequence, instead of one a token");
+}
+
 }  // namespace
 
 int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
@@ -85,6 +96,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
                           "sizes of keys and values are for so many positions of a sequence (default: its length)");
   rank_command.add_flag("--error-feedback", rank.error_feedback,
                         "what rounding takes from a state is kept, and added before the state is rounded again");
+  add_layout(rank_command, rank.layout);
   rank_command.add_flag("--by-position", rank.by_position, "kl also by position: 1-128, 129-256, 257-512, ...");
 
   add_statistics(rank_command, rank.run.statistics, "written there where the file does not exist");
@@ -125,20 +137,20 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
     was_interrupted = !programs::validate(validate);
   });
 
-  programs::run_arguments evaluate;
+  programs::evaluate_arguments evaluate;
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
-  programs::add_run_options(evaluate_command, evaluate, model_folder);
-  add_strict(evaluate_command, evaluate.strict);
-  add_generate(evaluate_command, "--tokens", evaluate.tokens, scored_seed);
-  std::vector<std::string> evaluate_versions;
+  programs::add_run_options(evaluate_command, evaluate.run, model_folder);
+  add_strict(evaluate_command, evaluate.run.strict);
+  add_generate(evaluate_command, "--tokens", evaluate.run.tokens, scored_seed);
   evaluate_command
       .add_option(
-          "--schemes", evaluate_versions,
+          "--schemes", evaluate.versions,
           "weights=int4-g64,activations=int8-channel,kv=q8_0: the model with all of that, beside the sum of its parts; may be "
           "given several times")
       ->expected(1)
       ->take_all();
-  evaluate_command.callback([&] { programs::evaluate(evaluate, evaluate_versions); });
+  add_layout(evaluate_command, evaluate.layout);
+  evaluate_command.callback([&] { programs::evaluate(evaluate); });
 
   programs::run_arguments logits;
   std::filesystem::path logits_output;

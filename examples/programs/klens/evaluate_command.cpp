@@ -21,13 +21,16 @@
 
 namespace programs {
 
-void evaluate(const run_arguments& arguments, const std::vector<std::string>& versions) {
+void evaluate(const evaluate_arguments& asked) {
+  const run_arguments& arguments = asked.run;
   model loaded = load_model(arguments);
   const token_set tokens = tokens_for(loaded, arguments.tokens, arguments.threads, 256);
   expect_next_tokens(tokens);
   remark_on_length(arguments.model, tokens);
   std::optional<joint_versions> joint;
-  if (!versions.empty()) joint.emplace(loaded, versions, tokens.length);
+  if (asked.versions.empty() && asked.layout != site_layout{})
+    throw klens::argument_error{"--kv-by-channel and --activations-per-tensor: say with --schemes what is stored so"};
+  if (!asked.versions.empty()) joint.emplace(loaded, asked.versions, tokens.length, asked.layout);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 
   progress_line line;

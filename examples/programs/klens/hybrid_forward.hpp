@@ -46,7 +46,9 @@ class hybrid_forward {
   /// What the model keeps while it runs, as layers; sizes are for sequences of the token set's length unless count_sites_as said
   /// otherwise.
   [[nodiscard]] std::vector<klens::layer> sites(std::span<const klens::site_kind> kinds) const {
-    return model_->sites(kinds, {counted_.context ? counted_.context : tokens_->length, counted_.error_feedback});
+    site_options options = counted_;
+    if (options.context == 0) options.context = tokens_->length;
+    return model_->sites(kinds, options);
   }
   void count_sites_as(const site_options& counted) { counted_ = counted; }
 

@@ -32,12 +32,12 @@ std::vector<joint_part> parts_of(const std::string& version) {
 }
 
 // The layers of the model, and of what it keeps at run time the kinds that are asked for.
-std::vector<klens::layer> layers_of(model& of, const std::vector<joint_part>& parts, std::size_t context) {
+std::vector<klens::layer> layers_of(model& of, const std::vector<joint_part>& parts, const site_options& options) {
   std::vector<klens::layer> all;
   for (const weight& each : of.weights()) all.push_back(each.as_layer());
   for (const auto& [kind, scheme] : parts) {
     if (kind == klens::site_kind::weights) continue;
-    std::vector<klens::layer> some = of.sites(std::span(&kind, 1), {.context = context});
+    std::vector<klens::layer> some = of.sites(std::span(&kind, 1), options);
     if (some.empty())
       throw klens::argument_error{"--schemes: the model has no site of the kind " + std::string{klens::name_of(kind)}};
     for (klens::layer& each : some)
@@ -66,13 +66,17 @@ std::size_t add_part(klens::model_version& version, const joint_part& part, cons
 
 }  // namespace
 
-joint_versions::joint_versions(model& of, const std::vector<std::string>& versions, std::size_t context) : model_{of} {
+joint_versions::joint_versions(model& of, const std::vector<std::string>& versions, std::size_t context,
+                               const site_layout& layout)
+    : model_{of} {
   for (const std::string& each : versions) {
     asked_.push_back(parts_of(each));
     for (const joint_part& part : asked_.back())
       if (std::ranges::find(single_, part) == single_.end()) single_.push_back(part);
   }
-  layers_ = layers_of(of, single_, context);
+  layers_ = layers_of(
+      of, single_,
+      {.context = context, .kv_by_channel = layout.kv_by_channel, .activations_per_tensor = layout.activations_per_tensor});
   for (const joint_part& part : single_)
     if (const std::size_t left = add_part(all_.emplace_back(), part, layers_); left > 0)
       remarks_ += text("%s: %zu that cannot be stored so stay as they are\n", name_of_part(part).c_str(), left);

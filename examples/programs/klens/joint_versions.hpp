@@ -22,7 +22,7 @@ class joint_versions {
  public:
   /// Throws klens::argument_error for an unknown kind or scheme, a kind that is there twice or that the model has not, and a scheme
   /// that no site of its kind can be stored under. `context`: positions of a sequence.
-  joint_versions(model& of, const std::vector<std::string>& versions, std::size_t context);
+  joint_versions(model& of, const std::vector<std::string>& versions, std::size_t context, const site_layout& layout);
 
   /// Measures all of them, and prints what they lose together beside the sum of what their parts do.
   void print(const token_set& tokens, const run_arguments& arguments);

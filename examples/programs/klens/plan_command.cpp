@@ -223,6 +223,8 @@ void plan(const plan_arguments& arguments) {
   const std::optional<double> predicted = inputs.predicted_kl(found);
   if (predicted) found.predicted["kl"] = *predicted;
 
+  if (inputs.context != 0) found.at_run_time = {inputs.context, arguments.concurrent};
+
   exports.prepare(found, inputs, arguments.run.model);
 
   std::vector<listed_version> listed;

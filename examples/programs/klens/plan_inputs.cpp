@@ -52,8 +52,10 @@ site_options kept_as_scored(site_options kept, const klens::scores_file& scored)
     return kept;
   }
   if (kept.context == 0) kept.context = scored.origin.context;
-  kept.error_feedback =
-      std::ranges::any_of(scored.result.candidates, [](const auto& each) { return each.note == feedback_note; });
+  for (const klens::layer_score& each : scored.result.candidates) {
+    kept.error_feedback = kept.error_feedback || each.note == feedback_note;
+    kept.kv_by_channel = std::max(kept.kv_by_channel, by_channel_of(each.note));
+  }
   return kept;
 }
 

@@ -68,9 +68,16 @@ rank_scan::rank_scan(const rank_arguments& arguments, bool images)
 std::vector<klens::layer> rank_scan::layers_for(const rank_arguments& arguments, std::size_t sequence_length) {
   const std::vector<klens::site_kind> kinds = klens::parse_site_kinds(arguments.sites);
   const bool weights_alone = kinds == std::vector{klens::site_kind::weights};
-  if (weights_alone && (arguments.context != 0 || arguments.error_feedback))
-    throw klens::argument_error{std::string{arguments.context ? "--context" : "--error-feedback"} +
-                                ": is of what the model keeps while it runs; ask for it with --sites"};
+  const auto expect = [&](bool given, const char* option, klens::site_kind of) {
+    if (given && std::ranges::find(kinds, of) == kinds.end())
+      throw klens::argument_error{std::string{option} + ": is of sites of the kind " + std::string{klens::name_of(of)} +
+                                  "; ask for them with --sites"};
+  };
+  if (weights_alone && arguments.context != 0)
+    throw klens::argument_error{"--context: is of what the model keeps while it runs; ask for it with --sites"};
+  expect(arguments.error_feedback, "--error-feedback", klens::site_kind::state);
+  expect(arguments.layout.kv_by_channel != 0, "--kv-by-channel", klens::site_kind::kv);
+  expect(arguments.layout.activations_per_tensor, "--activations-per-tensor", klens::site_kind::activations);
   if (weights_alone) return request_.chosen(layers_of(model_, arguments));
   if (model_.reads_images())
     throw klens::argument_error{"--sites " + arguments.sites +
@@ -83,7 +90,10 @@ std::vector<klens::layer> rank_scan::layers_for(const rank_arguments& arguments,
              arguments.context, sequence_length, arguments.context)};
   hybrid_forward forward{model_, subject_.tokens, 1, 1};
   subject_.context = arguments.context ? arguments.context : sequence_length;
-  forward.count_sites_as({subject_.context, arguments.error_feedback});
+  forward.count_sites_as({.context = subject_.context,
+                          .error_feedback = arguments.error_feedback,
+                          .kv_by_channel = arguments.layout.kv_by_channel,
+                          .activations_per_tensor = arguments.layout.activations_per_tensor});
   std::vector<klens::layer> all;
   if (std::ranges::find(kinds, klens::site_kind::weights) != kinds.end()) all = layers_of(model_, arguments);
   std::vector<klens::site_kind> at_run_time;

@@ -26,6 +26,13 @@ struct run_arguments {
   }
 };
 
+/// Which values of what a model keeps while it runs share a scale.
+struct site_layout {
+  std::size_t kv_by_channel = 0;        ///< positions that a channel's keys or values have one for; 0: one a position and head
+  bool activations_per_tensor = false;  ///< one for all tokens of a sequence
+  bool operator==(const site_layout&) const = default;
+};
+
 struct rank_arguments {
   run_arguments run;
   std::string schemes = "int4-channel,int8-channel";
@@ -46,7 +53,15 @@ struct rank_arguments {
   std::string sites = "weights";  ///< kinds of them, with commas between
   std::size_t context = 0;        ///< positions whose keys and values sizes count; 0: those of a sequence
   bool error_feedback = false;    ///< of states
-  bool by_position = false;       ///< kl also in bands of position
+  site_layout layout;
+  bool by_position = false;  ///< kl also in bands of position
+};
+
+struct evaluate_arguments {
+  run_arguments run;
+  std::vector<std::string>
+      versions;  ///< each "weights=int4-g64,kv=q8_0", measured beside the sum of its parts; none: the model alone
+  site_layout layout;
 };
 
 struct validate_arguments {
@@ -102,8 +117,7 @@ struct sweep_arguments {
 // Each prints its answer on stdout and throws klens::error where there is none.
 [[nodiscard]] bool rank(const rank_arguments& arguments);          // false: interrupted, what was measured is shown and written
 [[nodiscard]] bool validate(const validate_arguments& arguments);  // false: interrupted
-/// `versions`: each "weights=int4-g64,kv=q8_0", measured beside the sum of its parts; none: the model alone.
-void evaluate(const run_arguments& arguments, const std::vector<std::string>& versions);
+void evaluate(const evaluate_arguments& arguments);
 void logits(const run_arguments& arguments, const std::filesystem::path& output);
 void plan(const plan_arguments& arguments);
 void sweep(const sweep_arguments& arguments);

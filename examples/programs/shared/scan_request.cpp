@@ -99,6 +99,8 @@ std::size_t windows_for_local(const token_set& windows) {
 std::string sites_text(const rank_arguments& arguments) {
   if (arguments.sites == "weights" && !arguments.by_position) return "";
   return ", sites " + arguments.sites + (arguments.error_feedback ? ", with error feedback" : "") +
+         (arguments.layout.kv_by_channel ? ", kv by channel of " + std::to_string(arguments.layout.kv_by_channel) : "") +
+         (arguments.layout.activations_per_tensor ? ", activations per tensor" : "") +
          (arguments.by_position ? ", by position" : "") + ", context " + std::to_string(arguments.context);
 }
 

@@ -123,6 +123,8 @@ struct plan_document {
                 {"allocator", of.allocator}, {"budget_bytes", of.budget_bytes},
                 {"bytes", of.bytes},         {"bits_per_weight", detail::plan_number(of.bits_per_weight, "bits per weight")},
                 {"layers", layers},          {"predicted", predicted}};
+  if (of.at_run_time)
+    document["run_time_memory"] = {{"context", of.at_run_time->context}, {"concurrent", of.at_run_time->concurrent}};
   if (of.measured) {
     json& measured = document["measured"];
     measured = {{"kl", detail::plan_number(of.measured->kl, "KL")},
@@ -146,7 +148,7 @@ struct plan_document {
   return document;
 }
 
-/// The other way, from text. "measured", "unknown" and "baselines" may be missing; fields that version 1 does not know are passed
+/// The other way, from text. "measured", "run_time_memory", "unknown" and "baselines" may be missing; fields that version 1 does not know are passed
 /// over. Throws argument_error that names the field, also for a layer that appears twice.
 [[nodiscard]] inline plan plan_from_json(std::string_view text) {
   try {
@@ -159,6 +161,10 @@ struct plan_document {
     result.budget_bytes = root.at("budget_bytes").count();
     result.bytes = root.at("bytes").count();
     result.bits_per_weight = root.at("bits_per_weight").number();
+    if (root.has("run_time_memory")) {
+      const detail::plan_field memory = root.at("run_time_memory");
+      result.at_run_time = {memory.at("context").count(), memory.at("concurrent").count()};
+    }
     const detail::plan_field layers = root.at("layers"), predicted = root.at("predicted");
     for (const std::string& name : document.layers)
       result.layers.push_back({name, canonical_scheme_name(layers.at(name).text())});

@@ -44,12 +44,19 @@ struct unknown_damage {
   bool assumed_harmless = false;  ///< counted as 0 because the caller said so; otherwise it is on offer nowhere
 };
 
+/// The sequences whose keys, values and states a plan has room for.
+struct run_time_memory {
+  std::uint64_t context = 0;     ///< positions of each
+  std::uint64_t concurrent = 1;  ///< sequences at the same time
+};
+
 /// A scheme for each layer, with its size and its damage.
 struct plan {
   std::string allocator;
   std::uint64_t budget_bytes = 0;
   std::uint64_t bytes = 0;
   double bits_per_weight = 0;
+  std::optional<run_time_memory> at_run_time{};  ///< what its bytes hold beside weights; none: weights alone
   std::vector<layer_scheme> layers;
   std::vector<unknown_damage> unknown{};    ///< of its layers: what they could not be given, or were given on somebody's word
   std::map<std::string, double> predicted;  ///< by metric: the sum of single-layer damages; "kl" in nats/token

@@ -80,16 +80,13 @@ struct hymba_mixer final : part {
       if (k_norm) k_norm.of_heads(keys);
       if (position) position->apply(keys, first);
       v(x, values);
-      round_rows(at, this, kept_as::keys, keys);
-      round_rows(at, this, kept_as::values, values);
-      if (reused) {
-        at.kept[*reused] = keys;
-        at.kept[*reused + 1] = values;
-      }
     }
     const double width = static_cast<double>(q.out()) / static_cast<double>(heads);
-    attend(queries, with_past(at, this, kept_as::keys, keys), with_past(at, this, kept_as::values, values), heads, kv_heads,
-           static_cast<float>(1 / std::sqrt(width)), mask, out, work);
+    attend_to_kept(queries, keys, values, heads, kv_heads, static_cast<float>(1 / std::sqrt(width)), mask, out, at, this);
+    if (reused && !consumes()) {
+      at.kept[*reused] = keys;  // as they are stored
+      at.kept[*reused + 1] = values;
+    }
   }
 
   void mix(const klens::const_matrix_ref<float>& x, klens::matrix_ref<float> out, const pass& at) const {

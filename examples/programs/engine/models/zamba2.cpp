@@ -109,10 +109,7 @@ struct hybrid_mixer final : part {
       a.position->apply(queries, first);
       a.position->apply(keys, first);
     }
-    round_rows(at, this, kept_as::keys, keys);
-    round_rows(at, this, kept_as::values, values);
-    attend(queries, with_past(at, this, kept_as::keys, keys), with_past(at, this, kept_as::values, values), a.heads, a.kv_heads,
-           a.score_scale, a.mask, mixed, work);
+    attend_to_kept(queries, keys, values, a.heads, a.kv_heads, a.score_scale, a.mask, mixed, at, this);
     a.o_proj.add_to(out, mixed, 1);
   }
 };
