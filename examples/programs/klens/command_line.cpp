@@ -11,26 +11,10 @@
 
 namespace {
 
-constexpr std::uint64_t scored_seed = 1, held_out_seed = 2;  // generated tokens that scores were made on measure no plan
 constexpr const char* model_folder = "folder in Hugging Face format: config.json and safetensors";
 
 void add_strict(CLI::App& command, bool& strict) {
   command.add_flag("--strict", strict, "refuse fields of config.json that klens does not know, instead of naming them");
-}
-
-/// Lets the model make the tokens that `option` names a file of otherwise.
-void add_generate(CLI::App& command, const char* option, programs::token_choice& tokens, std::uint64_t seed) {
-  tokens.seed = seed;
-  CLI::Option& file = *command.get_option(option)->required(false);
-  CLI::Option& generate = *command
-                               .add_option("--generate", tokens.generated,
-                                           "instead of a file: so many tokens that the model samples itself, in sequences of "
-                                           "--length (256), from its beginning-of-text token on")
-                               ->excludes(&file)
-                               ->check(CLI::Range(2, 1 << 30));
-  command.add_option("--generate-seed", tokens.seed, "other seeds give other tokens")->needs(&generate)->capture_default_str();
-  command.add_option("--generated", tokens.keep_at, "write those tokens here, as a file for --tokens")->needs(&generate);
-  generate.each([&tokens](const std::string&) { tokens.file = "generated tokens"; });
 }
 
 void add_scores_options(CLI::App& command, std::filesystem::path& scores, std::uint64_t& seed, programs::plan_rules& rules) {
@@ -83,7 +67,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   bool was_interrupted = false;
   CLI::App& rank_command = programs::add_rank_command(app, rank, model_folder, rank_with, was_interrupted);
   add_strict(rank_command, rank.run.strict);
-  add_generate(rank_command, "--tokens", rank.run.tokens, scored_seed);
+  programs::add_generate(rank_command, "--tokens", rank.run.tokens, programs::scored_seed);
   rank_command.add_flag("--split-fused", rank.split_fused, "scan the parts of fused projections as layers of their own");
   rank_command.add_flag("--include-small", rank.include_small, "scan convolutions, A_log, D, norms and biases, too");
 
@@ -106,7 +90,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       *app.add_subcommand("validate", "does each metric order the layers as perplexity on held-out tokens does?");
   programs::add_run_options(validate_command, validate.rank.run, model_folder);
   add_strict(validate_command, validate.rank.run.strict);
-  add_generate(validate_command, "--tokens", validate.rank.run.tokens, scored_seed);
+  programs::add_generate(validate_command, "--tokens", validate.rank.run.tokens, programs::scored_seed);
   validate_command.add_option("--held-out", validate.held_out.file, "the same for the tokens that perplexity is measured on")
       ->required();
   validate_command.add_option("--held-out-sequences", validate.held_out.sequences, "how many of them (default: all)");
@@ -141,7 +125,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& evaluate_command = *app.add_subcommand("evaluate", "mean negative log likelihood and perplexity of the tokens");
   programs::add_run_options(evaluate_command, evaluate.run, model_folder);
   add_strict(evaluate_command, evaluate.run.strict);
-  add_generate(evaluate_command, "--tokens", evaluate.run.tokens, scored_seed);
+  programs::add_generate(evaluate_command, "--tokens", evaluate.run.tokens, programs::scored_seed);
   evaluate_command
       .add_option(
           "--schemes", evaluate.versions,
@@ -157,7 +141,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
   CLI::App& logits_command = *app.add_subcommand("logits", "write the logits of the tokens: f32 [batch, length, vocabulary]");
   programs::add_run_options(logits_command, logits, model_folder);
   add_strict(logits_command, logits.strict);
-  add_generate(logits_command, "--tokens", logits.tokens, scored_seed);
+  programs::add_generate(logits_command, "--tokens", logits.tokens, programs::scored_seed);
   logits_command.add_option("--output", logits_output, "safetensors file to write")->required();
   logits_command.callback([&] { programs::logits(logits, logits_output); });
 
@@ -166,7 +150,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       *app.add_subcommand("plan", "from scores to a scheme for each layer under a budget, measured on held-out tokens");
   programs::add_run_options(plan_command, plan.run, model_folder, "--held-out");
   add_strict(plan_command, plan.run.strict);
-  add_generate(plan_command, "--held-out", plan.run.tokens, held_out_seed);
+  programs::add_generate(plan_command, "--held-out", plan.run.tokens, programs::held_out_seed);
   add_scores_options(plan_command, plan.scores, plan.seed, plan.rules);
   add_statistics(plan_command, plan.run.statistics, "that klens rank wrote");
   plan_command.add_option("--budget", plan.budget,
@@ -208,7 +192,7 @@ int programs::run_command_line(int argc, char** argv, rank_function rank_with) {
       "sweep", "plans from the smallest size to the largest, by several metrics, measured on held-out tokens");
   programs::add_run_options(sweep_command, sweep.run, model_folder, "--held-out");
   add_strict(sweep_command, sweep.run.strict);
-  add_generate(sweep_command, "--held-out", sweep.run.tokens, held_out_seed);
+  programs::add_generate(sweep_command, "--held-out", sweep.run.tokens, programs::held_out_seed);
   add_scores_options(sweep_command, sweep.scores, sweep.seed, sweep.rules);
   add_statistics(sweep_command, sweep.run.statistics, "that klens rank wrote");
   sweep_command.add_option("--allocators", sweep.allocators, "with commas between them")->delimiter(',')->capture_default_str();

@@ -11,11 +11,11 @@
 
 #include "commands.hpp"
 #include "engine/model.hpp"
-#include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
 #include "joint_versions.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
+#include "model_sampler.hpp"
 #include "terminal.hpp"
 #include "token_file.hpp"
 
@@ -24,7 +24,7 @@ namespace programs {
 void evaluate(const evaluate_arguments& asked) {
   const run_arguments& arguments = asked.run;
   model loaded = load_model(arguments);
-  const token_set tokens = tokens_for(loaded, arguments.tokens, arguments.threads, 256);
+  const token_set tokens = tokens_for(sampler_of(loaded, arguments.threads), arguments.tokens, 256);
   expect_next_tokens(tokens);
   remark_on_length(arguments.model, tokens);
   std::optional<joint_versions> joint;

@@ -5,10 +5,10 @@
 
 #include "commands.hpp"
 #include "engine/model.hpp"
-#include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
+#include "model_sampler.hpp"
 #include "terminal.hpp"
 
 namespace programs {
@@ -16,7 +16,7 @@ namespace programs {
 void logits(const run_arguments& arguments, const std::filesystem::path& output) {
   klens::atomic_file file{output};
   const model loaded = load_model(arguments);
-  const token_set tokens = tokens_for(loaded, arguments.tokens, arguments.threads, 0);
+  const token_set tokens = tokens_for(sampler_of(loaded, arguments.threads), arguments.tokens, 0);
   remark_on_length(arguments.model, tokens);
   const hybrid_forward forward{loaded, tokens, arguments.sequences_per_batch(), arguments.threads};
 

@@ -13,9 +13,9 @@
 #include <utility>
 
 #include "fingerprint.hpp"
-#include "generated_tokens.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
+#include "model_sampler.hpp"
 #include "token_file.hpp"
 #include "token_sketch.hpp"
 
@@ -115,7 +115,7 @@ void read_statistics(std::vector<klens::layer>& layers, const klens::scores_file
 
 token_set read_held_out(const run_arguments& run, const model& of, const klens::scores_file& scored) {
   const token_choice& choice = run.tokens;
-  token_set tokens = tokens_for(of, choice, run.threads, 256, 64);
+  token_set tokens = tokens_for(sampler_of(of, run.threads), choice, 256, 64);
   expect_next_tokens(tokens);
   const auto refuse = [&](const std::string& what) {
     throw klens::file_error{choice.file.string() + ": " + what +

@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "fingerprint.hpp"
-#include "generated_tokens.hpp"
 #include "hybrid_forward.hpp"
 #include "image_forward.hpp"
 #include "load_model.hpp"
 #include "model_limits.hpp"
+#include "model_sampler.hpp"
 #include "site_schemes.hpp"
 #include "terminal.hpp"
 
@@ -56,10 +56,7 @@ rank_scan::rank_scan(const rank_arguments& arguments, bool images)
       subject_{model_.type(),
                files_of_folder(arguments.run.model),
                {},
-               model_.reads_images()
-                   ? images_.as_sequences()
-                   : request_.as_scanned(tokens_for(model_, arguments.run.tokens, threads_, scan_request::default_length,
-                                                    scan_request::default_sequences))} {
+               model_.reads_images() ? images_.as_sequences() : request_.tokens_for(sampler_of(model_, threads_))} {
   if (!model_.reads_images()) remark_on_length(arguments.run.model, subject_.tokens);
   const std::size_t length = arguments.run.tokens.length.value_or(subject_.tokens.length);
   subject_.layers = layers_for(arguments, request_.predicts() ? length : subject_.tokens.length);

@@ -21,6 +21,14 @@ std::vector<klens::layer> ir_model::layers() {
   return all;
 }
 
+klens::matrix<float> ir_model::logits_at(std::span<const std::int32_t> tokens, std::size_t length, std::size_t position) {
+  const klens::matrix<float> all = logits(tokens, length);
+  klens::matrix<float> rows(static_cast<Eigen::Index>(tokens.size() / length), all.cols());
+  for (Eigen::Index s = 0; s < rows.rows(); ++s)
+    rows.row(s) = all.row(s * static_cast<Eigen::Index>(length) + static_cast<Eigen::Index>(position));
+  return rows;
+}
+
 ir_session& ir_model::by_default() {
   if (!by_default_) by_default_.emplace(untouched_, device, ov::AnyMap{}, 1);
   return *by_default_;

@@ -32,6 +32,10 @@ class ir_model {
     return session_->logits(tokens, length);
   }
 
+  /// Those of one position of each sequence, [sequences x vocabulary]: what follows the tokens up to there. The model reads the
+  /// whole sequences, whatever stands behind.
+  [[nodiscard]] klens::matrix<float> logits_at(std::span<const std::int32_t> tokens, std::size_t length, std::size_t position);
+
   /// The untouched model as the device runs it if nobody asks for anything; compiled at the first call.
   [[nodiscard]] ir_session& by_default();
 

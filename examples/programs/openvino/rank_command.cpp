@@ -5,6 +5,7 @@
 
 #include "command_parts.hpp"
 #include "ir_model.hpp"
+#include "ir_sampler.hpp"
 #include "openvino_commands.hpp"
 #include "scan_request.hpp"
 
@@ -31,7 +32,7 @@ bool rank(const programs::rank_arguments& arguments) {
   programs::scan_subject subject{xml.filename().string() + " on OpenVINO",
                                  {xml, weights_file(xml)},
                                  request.chosen(model.layers()),
-                                 request.read_tokens(model.vocabulary())};
+                                 request.tokens_for(sampler_of(model, arguments.run.threads))};
   const std::size_t per_batch = request.sequences_per_batch();
   const auto forward = [&](std::size_t batch) {
     return model.logits(subject.tokens.batch(batch, per_batch), subject.tokens.length);
@@ -45,7 +46,9 @@ bool rank(const programs::rank_arguments& arguments) {
 }
 
 void add_rank(CLI::App& app, programs::rank_arguments& arguments, bool& interrupted) {
-  programs::add_rank_command(app, arguments, "an IR: model.xml, with model.bin beside it", rank, interrupted);
+  CLI::App& command =
+      programs::add_rank_command(app, arguments, "an IR: model.xml, with model.bin beside it", rank, interrupted);
+  programs::add_generate(command, "--tokens", arguments.run.tokens, programs::scored_seed);
 }
 
 }  // namespace openvino_adapter

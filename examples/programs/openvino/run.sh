@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds klens-openvino and runs it with the arguments given here; OpenVINO's wheel goes into a virtual environment under build/.
 # Without arguments it runs the demonstration on the shipped IR, into build/openvino/demo. With --check it runs the adapter's tests,
-# tries bad input and padded tokens, and compares its scores with those of klens, its files with those of NNCF and its latencies
-# with those of benchmark_app.
+# tries bad input, padded and generated tokens, and compares its scores with those of klens, its files with those of NNCF and its
+# latencies with those of benchmark_app.
 # Only the program writes to stdout.
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../.." >/dev/null && pwd)
@@ -30,6 +30,7 @@ if [[ ${1-} == --check ]]; then
   "$build/bin/openvino_test" >&2
   "$python" "$root/examples/programs/openvino/check_bad_input.py" "$build/bin/klens-openvino" "$root/examples/data"
   "$python" "$root/examples/programs/openvino/check_masks.py" "$build/bin/klens-openvino" "$model/ov/model.xml" "$tokens"
+  "$python" "$root/examples/programs/openvino/check_generate.py" "$build/bin/klens-openvino" "$model/ov/model.xml"
   scan=(--tokens "$tokens" --sequences 4 --length 128 --schemes "int4-g64,int8-channel" --metrics kl)
   say "ranking the same model by both engines"
   "$build/bin/klens-openvino" rank "$model/ov/model.xml" "${scan[@]}" --output "$build/openvino-scores.json" >/dev/null

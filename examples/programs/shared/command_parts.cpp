@@ -42,6 +42,21 @@ void add_run_options(CLI::App& command, run_arguments& run, const char* model, c
       ->check(CLI::Range(1, 1 << 20));
 }
 
+CLI::Option& add_generate(CLI::App& command, const std::string& option, token_choice& tokens, std::uint64_t seed) {
+  tokens.seed = seed;
+  CLI::Option& generate = *command.add_option("--generate", tokens.generated,
+                                              "instead of a file: so many tokens that the model samples itself, in sequences "
+                                              "of --length (256), from its beginning-of-text token on, or from any");
+  generate.check(CLI::Range(2, 1 << 30));
+  for (const std::string& of_files : {option, std::string{"--sequences"}, std::string{"--first"}})
+    generate.excludes(command.get_option(of_files));
+  command.add_option("--generate-seed", tokens.seed, "other seeds give other tokens")->needs(&generate)->capture_default_str();
+  command.add_option("--generated", tokens.keep_at, "write those tokens here, as a file for --tokens")->needs(&generate);
+  generate.each([&tokens](const std::string&) { tokens.file = "generated tokens"; });
+  command.get_option(option)->required(false);
+  return generate;
+}
+
 CLI::App& add_rank_command(CLI::App& app, rank_arguments& rank, const char* model, rank_function rank_with, bool& interrupted) {
   CLI::App& command = *app.add_subcommand("rank", "score every layer under every scheme, worst first");
   add_run_options(command, rank.run, model);

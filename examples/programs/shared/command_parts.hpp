@@ -1,12 +1,15 @@
 #pragma once
 // What the command lines of programs on different engines share.
 
+#include <cstdint>
 #include <functional>
+#include <string>
 
 #include "commands.hpp"
 
 namespace CLI {
 class App;
+class Option;
 }
 
 namespace programs {
@@ -15,6 +18,12 @@ using rank_function = std::function<bool(const rank_arguments&)>;  ///< false: i
 
 /// Options of every command that runs a model over tokens; `model` says what MODEL is, `tokens` how the tokens are given.
 void add_run_options(CLI::App& command, run_arguments& run, const char* model, const char* tokens = "--tokens");
+
+constexpr std::uint64_t scored_seed = 1, held_out_seed = 2;  ///< generated tokens that scores were made on measure no plan
+
+/// --generate and what belongs to it: lets the model make the tokens that `option` names a file of otherwise. After all options of
+/// run that the command has; gives back --generate, for those that exclude it as well.
+CLI::Option& add_generate(CLI::App& command, const std::string& option, token_choice& tokens, std::uint64_t seed);
 
 /// The command rank with the options that any engine can carry out.
 CLI::App& add_rank_command(CLI::App& app, rank_arguments& rank, const char* model, rank_function rank_with, bool& interrupted);

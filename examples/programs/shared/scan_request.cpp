@@ -159,8 +159,8 @@ std::size_t scan_request::sequences_per_batch() const {
                                             method_of(arguments_) == klens::scan_method::exact);
 }
 
-token_set scan_request::read_tokens(std::size_t vocabulary) const {
-  return as_scanned(programs::read_tokens(arguments_.run.tokens, vocabulary, default_length, default_sequences));
+token_set scan_request::tokens_for(const token_sampler& model) const {
+  return as_scanned(programs::tokens_for(model, arguments_.run.tokens, default_length, default_sequences));
 }
 
 token_set scan_request::as_scanned(token_set tokens) const {

@@ -14,6 +14,7 @@
 
 #include "commands.hpp"
 #include "site_schemes.hpp"
+#include "token_sampler.hpp"
 #include "token_set.hpp"
 
 namespace programs {
@@ -50,8 +51,8 @@ class scan_request {
   scan_request(const rank_arguments& arguments, std::vector<klens::scheme> schemes);
 
   [[nodiscard]] std::size_t sequences_per_batch() const;
-  /// The tokens of the command's file, cut as it says.
-  [[nodiscard]] token_set read_tokens(std::size_t vocabulary) const;
+  /// The tokens of the command's file, cut as it says, or what the model generates; as_scanned.
+  [[nodiscard]] token_set tokens_for(const token_sampler& model) const;
   /// Tokens as the method wants them: the methods local and refine look at a few windows drawn across them. Throws
   /// klens::argument_error where no token is there to be predicted.
   [[nodiscard]] token_set as_scanned(token_set tokens) const;
