@@ -10,6 +10,7 @@
 #include "engine.hpp"
 #include "graph_part.hpp"
 #include "memory_pages.hpp"
+#include "token_batch.hpp"
 
 namespace llama_adapter {
 
@@ -57,19 +58,9 @@ void frozen_graph::save_input(const ggml_tensor* source) {
 }
 
 void frozen_graph::lay_out() {
-  struct batch_guard {
-    llama_batch batch;
-    ~batch_guard() { llama_batch_free(batch); }
-  } of{llama_batch_init(static_cast<std::int32_t>(length_), 0, 1)};
-  of.batch.n_tokens = static_cast<std::int32_t>(length_);
-  for (std::size_t t = 0; t < length_; ++t) {
-    of.batch.token[t] = 0;
-    of.batch.pos[t] = static_cast<llama_pos>(t);
-    of.batch.n_seq_id[t] = 1;
-    of.batch.seq_id[t][0] = 0;
-    of.batch.logits[t] = 1;
-  }
-  const int status = llama_decode(context_.get(), of.batch);
+  token_batch batch{length_};
+  for (std::size_t t = 0; t < length_; ++t) batch.add(0, t);
+  const int status = llama_decode(context_.get(), batch.get());
   const std::string said = take_engine_error();
   if (nodes_.empty())
     throw klens::error{"llama.cpp cannot run a sequence of " + std::to_string(length_) + " tokens (status " +

@@ -10,6 +10,7 @@
 
 #include "engine.hpp"
 #include "llama_internals.hpp"
+#include "token_batch.hpp"
 
 namespace llama_adapter {
 namespace {
@@ -215,20 +216,10 @@ void gguf_model::prepare_contexts(std::size_t sequences, std::size_t length) {
 }
 
 void gguf_model::run(llama_context& context, std::span<const std::int32_t> tokens, float* logits) const {
-  struct batch_guard {
-    llama_batch batch;
-    ~batch_guard() { llama_batch_free(batch); }
-  } of{llama_batch_init(static_cast<std::int32_t>(tokens.size()), 0, 1)};
-  of.batch.n_tokens = static_cast<std::int32_t>(tokens.size());
-  for (std::size_t t = 0; t < tokens.size(); ++t) {
-    of.batch.token[t] = tokens[t];
-    of.batch.pos[t] = static_cast<llama_pos>(t);
-    of.batch.n_seq_id[t] = 1;
-    of.batch.seq_id[t][0] = 0;
-    of.batch.logits[t] = 1;
-  }
+  token_batch batch{tokens.size()};
+  for (std::size_t t = 0; t < tokens.size(); ++t) batch.add(tokens[t], t);
   llama_memory_clear(llama_get_memory(&context), true);
-  if (const int status = llama_decode(&context, of.batch); status != 0)
+  if (const int status = llama_decode(&context, batch.get()); status != 0)
     throw klens::error{"llama.cpp cannot run a sequence of " + std::to_string(tokens.size()) + " tokens (status " +
                        std::to_string(status) + "): " + take_engine_error()};
   const float* const given = llama_get_logits(&context);
@@ -258,6 +249,14 @@ std::optional<std::int32_t> gguf_model::beginning() const {
   const llama_vocab* const vocabulary = llama_model_get_vocab(model_.get());
   if (!llama_vocab_get_add_bos(vocabulary)) return std::nullopt;
   return llama_vocab_bos(vocabulary);
+}
+
+std::optional<std::int32_t> gguf_model::begin_token() const {
+  // Where the file names none, libllama has a default of the tokenizer's kind, which may be any token of this vocabulary.
+  const bool named = llama_model_meta_val_str(model_.get(), "tokenizer.ggml.bos_token_id", nullptr, 0) >= 0;
+  const llama_token token = llama_vocab_bos(llama_model_get_vocab(model_.get()));
+  if (!named || token < 0 || static_cast<std::size_t>(token) >= vocabulary_) return beginning();
+  return token;
 }
 
 }  // namespace llama_adapter

@@ -69,6 +69,8 @@ class gguf_model {
   [[nodiscard]] std::vector<std::int32_t> tokens_of(const std::string& text, bool special) const;
   /// The token that llama.cpp puts before every text, if it does.
   [[nodiscard]] std::optional<std::int32_t> beginning() const;
+  /// The same, or the beginning-of-text token that the file names although llama.cpp puts none there.
+  [[nodiscard]] std::optional<std::int32_t> begin_token() const;
 
  private:
   // A matrix under its name; several tensors where an embedding is the head as well and they lie apart.

@@ -4,9 +4,13 @@
 #include <fstream>
 #include <iterator>
 #include <klens/error.hpp>
+#include <memory>
 #include <optional>
+#include <span>
 
+#include "growing_sequences.hpp"
 #include "token_file.hpp"
+#include "token_sampler.hpp"
 
 namespace llama_adapter {
 namespace {
@@ -19,8 +23,19 @@ std::string read_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>{stream}, {}};
 }
 
-programs::token_set tokens_of(const programs::token_choice& choice, const llama_arguments& of_llama, const gguf_model& model) {
-  if (choice.file.empty() == of_llama.text.empty()) throw klens::argument_error{"give one of --file and --tokens"};
+programs::token_sampler sampler_of(const gguf_model& model, std::size_t threads) {
+  const auto begin = [&model, threads](std::size_t sequences, std::size_t length) {
+    const auto grown = std::make_shared<growing_sequences>(model.handle(), sequences, length, threads);
+    return [grown](std::span<const std::int32_t> newest) { return grown->after(newest); };
+  };
+  return {model.vocabulary(), model.begin_token(), threads, threads * growing_sequences::in_context, begin};
+}
+
+programs::token_set tokens_of(const programs::run_arguments& run, const llama_arguments& of_llama, const gguf_model& model) {
+  const programs::token_choice& choice = run.tokens;
+  if (choice.generated > 0) return programs::generate_tokens(sampler_of(model, run.threads), choice, default_length);
+  if (choice.file.empty() == of_llama.text.empty())
+    throw klens::argument_error{"give one of --file and --tokens, or let the model make some (--generate 4096)"};
   if (of_llama.text.empty()) return programs::read_tokens(choice, model.vocabulary(), default_length, default_sequences);
 
   programs::token_set set;
@@ -43,9 +58,8 @@ programs::token_set tokens_of(const programs::token_choice& choice, const llama_
 
 }  // namespace
 
-programs::token_set read_tokens(const programs::token_choice& choice, const llama_arguments& of_llama,
-                                const gguf_model& model) {
-  programs::token_set tokens = tokens_of(choice, of_llama, model);
+programs::token_set tokens_for(const programs::run_arguments& run, const llama_arguments& of_llama, const gguf_model& model) {
+  programs::token_set tokens = tokens_of(run, of_llama, model);
   programs::expect_next_tokens(tokens);
   if (const std::size_t trained = model.trained_length(); trained > 0 && tokens.length > trained)
     std::fprintf(

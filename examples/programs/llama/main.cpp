@@ -1,6 +1,7 @@
 // klens on llama.cpp: what ggml's quantization does to each tensor of a GGUF model, run by llama.cpp itself.
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <klens/version.hpp>
 #include <optional>
 #include <string>
@@ -26,9 +27,11 @@ void add_type(CLI::App& command, const char* name, std::optional<ggml_type>& typ
       name, [&type](const std::string& text) { type = llama_adapter::ggml_format{std::string_view{text}}.type(); }, help);
 }
 
-void add_token_options(CLI::App& command, programs::run_arguments& run, llama_adapter::llama_arguments& of_llama) {
-  command.get_option("--tokens")->required(false);
-  command.add_option("--file", of_llama.text, "instead of --tokens: a text, for the model's own tokenizer");
+// Gives back --generate, for what else brings tokens along.
+CLI::Option& add_token_options(CLI::App& command, programs::run_arguments& run, llama_adapter::llama_arguments& of_llama,
+                               std::uint64_t seed) {
+  CLI::Option& text =
+      *command.add_option("--file", of_llama.text, "instead of --tokens: a text, for the model's own tokenizer");
   command.add_flag("--plain-text", of_llama.plain_text,
                    "with --file: tokens that are spelled out in the text (<unk>, <s>) are text, as llama-perplexity has it");
   rename(command, "--sequences", "--chunks", run.tokens.sequences, "how many sequences");
@@ -37,14 +40,18 @@ void add_token_options(CLI::App& command, programs::run_arguments& run, llama_ad
                      "an importance matrix of llama-imatrix's, GGUF or older: types are made with it, as llama-quantize does");
   command.add_option("--gpu-layers", of_llama.gpu_layers, "as llama.cpp's -ngl; only 0, the CPU, was ever tried")
       ->capture_default_str();
+  CLI::Option& generate = programs::add_generate(command, "--tokens", run.tokens, seed);
+  generate.excludes(&text);
+  return generate;
 }
 
 void add_rank(CLI::App& app, programs::rank_arguments& rank, llama_adapter::llama_arguments& of_llama, bool& interrupted) {
   const auto rank_with = [&](const programs::rank_arguments& of) { return llama_adapter::rank(of, of_llama); };
   CLI::App& command = programs::add_rank_command(app, rank, "a model in GGUF: F32, F16 or BF16", rank_with, interrupted);
-  add_token_options(command, rank.run, of_llama);
-  command.add_option("--kl-divergence-base", of_llama.base,
-                     "instead of --tokens: such a file of llama-perplexity's, its tokens and its 16-bit logits as reference");
+  CLI::Option& generate = add_token_options(command, rank.run, of_llama, programs::scored_seed);
+  generate.excludes(command.add_option(
+      "--kl-divergence-base", of_llama.base,
+      "instead of --tokens: such a file of llama-perplexity's, its tokens and its 16-bit logits as reference"));
   command.add_option("--table", of_llama.table, "write the KLs here as a table QTYPE,<tensor>,... as well");
   rank.schemes = "q4_0,q8_0,q4_k,q5_k,q6_k";
   rename(command, "--schemes", "--types", rank.schemes, "ggml's types, with commas between them");
@@ -55,7 +62,7 @@ void add_rank(CLI::App& app, programs::rank_arguments& rank, llama_adapter::llam
 void add_plan(CLI::App& app, llama_adapter::plan_arguments& plan) {
   CLI::App& command = *app.add_subcommand("plan", "choose a type for each tensor, and write what llama-quantize wants");
   programs::add_run_options(command, plan.run, "the model that was ranked");
-  add_token_options(command, plan.run, plan.of_llama);
+  add_token_options(command, plan.run, plan.of_llama, programs::held_out_seed);
   command.add_option("--scores", plan.scores, "scores.json of rank, or a table QTYPE,<tensor>,... of KLs (GGUF Tool Suite)")
       ->required();
   command.add_option("--size", plan.limit.size, "most bytes of the file: 3.2GiB, 500MB, 4.5bpw");

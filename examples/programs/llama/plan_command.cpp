@@ -46,7 +46,7 @@ void check_request(const plan_arguments& arguments) {
     throw klens::argument_error{"--floor: wants a KL above 0, in nats/token"};
   const bool has_tokens = !arguments.run.tokens.file.empty() || !arguments.of_llama.text.empty();
   if (arguments.verify && (arguments.output.empty() || arguments.quantized.empty() || !has_tokens))
-    throw klens::argument_error{"--verify: wants --output, --quantized and held-out --tokens or --file"};
+    throw klens::argument_error{"--verify: wants --output, --quantized and held-out --tokens, --file or --generate"};
   if (!arguments.output.empty()) klens::atomic_file{arguments.output};
   if (!arguments.verify) return;
   std::error_code missing;
@@ -162,7 +162,7 @@ std::vector<std::optional<double>> measure(std::vector<version>& versions, gguf_
 }
 
 programs::token_set read_held_out(const plan_arguments& arguments, const gguf_model& model, const klens::scores_file& scored) {
-  programs::token_set tokens = read_tokens(arguments.run.tokens, arguments.of_llama, model);
+  programs::token_set tokens = tokens_for(arguments.run, arguments.of_llama, model);
   if (tokens.length < 4) throw klens::argument_error{"--context: wants at least 4 tokens"};
   if (arguments.verify && !tokens.roles.empty())
     throw klens::argument_error{
@@ -170,7 +170,8 @@ programs::token_set read_held_out(const plan_arguments& arguments, const gguf_mo
         "labels, or leave --verify away"};
   if (programs::find_overlap(scored.origin.sketch, tokens.without_padding()))
     throw klens::argument_error{
-        "the held-out tokens overlap with those that were scored; choose others (--first or another file)"};
+        "the held-out tokens overlap with those that were scored; choose others (--first, another file or another "
+        "--generate-seed)"};
   return tokens;
 }
 

@@ -162,7 +162,7 @@ bool rank(const programs::rank_arguments& arguments, const llama_arguments& of_l
   }
   std::optional<gguf_model> model{std::in_place, file, arithmetic::stored, settings};
   const rank_input input =
-      base ? input_of(*base, *model) : input_of(request.as_scanned(read_tokens(arguments.run.tokens, of_llama, *model)));
+      base ? input_of(*base, *model) : input_of(request.as_scanned(tokens_for(arguments.run, of_llama, *model)));
   std::optional<staged_model> staged;
   std::vector<std::string> on_stages;
   std::vector<klens::layer> layers;

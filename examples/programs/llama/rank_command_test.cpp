@@ -138,8 +138,9 @@ TEST_CASE("klens-llama rank: tokens and types that do not go with the model are 
   check_refused(rank(path, with_tokens(foreign)), "input_ids[20] is 11, outside the model's vocabulary of 11");
   foreign[20] = -1;
   check_refused(rank(path, with_tokens(foreign)), "input_ids[20] is -1");
-  check_refused(rank(path, ""), "give one of --file and --tokens");
-  check_refused(rank(path, with_tokens() + "--file " + quoted(path)), "give one of --file and --tokens");
+  check_refused(rank(path, ""), "give one of --file and --tokens, or let the model make some");
+  check_refused(rank(path, with_tokens() + "--file " + quoted(path)),
+                "give one of --file and --tokens, or let the model make some");
   check_refused(rank(path, with_tokens() + "--types iq2_kt"), "unknown type 'iq2_kt'; known are q4_0");
   check_refused(rank(path, with_tokens() + "--types q4_0,Q4_0"), "is named twice");
   check_refused(rank(path, with_tokens() + "--tensors nowhere"), "nowhere");
