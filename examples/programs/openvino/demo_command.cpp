@@ -89,7 +89,9 @@ bool demo(demo_arguments arguments) {
   std::filesystem::create_directories(folder);
 
   programs::rank_arguments ranking;
-  ranking.run = {arguments.model, arguments.calibration, arguments.request.threads};
+  ranking.run.model = arguments.model;
+  ranking.run.tokens = arguments.calibration;
+  ranking.run.threads = arguments.request.threads;
   ranking.run.tokens.length = arguments.request.length;
   ranking.schemes = arguments.schemes;
   ranking.metrics = "kl";
