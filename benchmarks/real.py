@@ -16,7 +16,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples" / "programs" / "llama"))
 import real_models  # noqa: E402  (wheels, and the text of the shipped tokens)
 
-LENGTHS = {"smollm2": 128, "gemma3": 64}  # tokens in a sequence, for about an hour of two cores each
+LENGTHS = {"smollm2": 128, "gemma3": 64}  # tokens in a sequence: under an hour of two idle cores each
 SHOWN = ["kl", "mse", "sqnr", "top1", "weight_sqnr", "weight_mse", "size"]
 
 

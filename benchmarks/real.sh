@@ -4,8 +4,8 @@
 # of docs/results.md:
 #   bash benchmarks/real.sh [--calibration 8] [--held-out 16] [--length N] [--explain]
 #                          [--layers REGEX] [--schemes int4-channel,int4-g64,int3-g64] [smollm2 gemma3]
-# Scans are kept in build/real, so that an interrupted run goes on. On two cores with nothing else to do it takes about an hour a
-# model with as many sequences of 256 tokens as above. Nothing that is fetched belongs into the repository.
+# Scans are kept in build/real, so that an interrupted run goes on. With so many sequences, of 128 tokens (Gemma: 64), each model takes
+# about 90 minutes of processor time, on two threads. Nothing that is fetched belongs into the repository.
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 work=$root/build/real
