@@ -68,8 +68,9 @@ void attend_to_kept(const klens::const_matrix_ref<float>& q, panel& k, panel& v,
                     float scale, const attention_mask& mask, klens::matrix_ref<float> out, const pass& at, const void* part) {
   const auto stored = [&](int number, panel& own) {
     const rounding* const how = rounding_of(at, part, number);
-    for (Eigen::Index r = 0; how != nullptr && how->by_channel == 0 && r < own.rows(); ++r) how->apply(klens::row(own, r));
-    return std::pair{with_past(at, part, number, own), how == nullptr || how->by_channel == 0 ? nullptr : how};
+    const bool by_channel = how != nullptr && how->by_channel != 0;
+    if (how != nullptr && !by_channel) how->apply(all_of(own));
+    return std::pair{with_past(at, part, number, own), by_channel ? how : nullptr};
   };
   auto [keys, keys_by_channel] = stored(kept_as::keys, k);
   auto [values, values_by_channel] = stored(kept_as::values, v);

@@ -26,8 +26,8 @@ void attend(const klens::const_matrix_ref<float>& q, const klens::const_matrix_r
             const attention_mask& mask, klens::matrix_ref<float> out, workspace& work);
 
 /// attend with the keys and values that `part` has kept until now, these last. They are stored as the pass says before a query
-/// reads them; where a scale is for a channel of several positions, those of a group that is not full yet are still floats, so that
-/// no position knows of a later one.
+/// reads them; where a scale is for a channel of several positions, those of a group that is not full yet are still floats, so
+/// that no position knows of a later one.
 void attend_to_kept(const klens::const_matrix_ref<float>& q, panel& k, panel& v, std::size_t heads, std::size_t kv_heads,
                     float scale, const attention_mask& mask, klens::matrix_ref<float> out, const pass& at, const void* part);
 

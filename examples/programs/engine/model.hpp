@@ -66,10 +66,8 @@ inline constexpr const char* feedback_note = "with error feedback; the remainder
 
 /// The note of inputs that have one scale for all tokens.
 inline constexpr const char* per_tensor_note = "one scale for all tokens of a sequence";
-/// The note of keys and values that are stored channel by channel, and how many positions it says that a scale is for; 0 for any
-/// other note.
+/// The note of keys and values that are stored channel by channel: a vector is so many positions of one.
 [[nodiscard]] std::string by_channel_note(std::size_t positions);
-[[nodiscard]] std::size_t by_channel_of(const std::string& note);
 
 /// How sites are counted and stored.
 struct site_options {

@@ -1,7 +1,6 @@
 // What a model can store in fewer bits while it runs: model::kept and model::sites.
 
 #include <algorithm>
-#include <charconv>
 #include <klens/error.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/site.hpp>
@@ -12,8 +11,6 @@
 
 namespace programs {
 namespace {
-
-const std::string by_channel_words = "a scale for each channel and ";
 
 // The inputs of a weight's products: a vector a token, or one of all tokens.
 klens::layer inputs_of(const weight& of, bool per_tensor) {
@@ -33,7 +30,7 @@ klens::layer inputs_of(const weight& of, bool per_tensor) {
   return site;
 }
 
-// Of keys and values that are stored channel by channel: as many vectors as there are groups of positions, the last one a full one.
+// Of keys and values that are stored channel by channel: as many vectors as there are groups of positions, the last a full one.
 void lay_out_by_channel(placed_vectors& of, std::size_t group) {
   if (of.read_with != nullptr)
     throw klens::argument_error{of.name + ": layers that share keys and values store them position by position only"};
@@ -68,14 +65,8 @@ klens::layer site_of(placed_vectors of, const site_options& options, std::size_t
 }  // namespace
 
 std::string by_channel_note(std::size_t positions) {
-  return by_channel_words + std::to_string(positions) + " positions; those of a group that is not full are floats";
-}
-
-std::size_t by_channel_of(const std::string& note) {
-  std::size_t positions = 0;
-  if (note.starts_with(by_channel_words))
-    std::from_chars(note.data() + by_channel_words.size(), note.data() + note.size(), positions);
-  return positions;
+  return "a scale for each channel and " + std::to_string(positions) +
+         " positions; those of a group that is not full are floats";
 }
 
 std::vector<placed_vectors> model::kept() const {

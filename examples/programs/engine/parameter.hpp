@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "rounding.hpp"
 #include "stored_matrix.hpp"
 
 namespace programs {
@@ -33,9 +34,7 @@ struct input_storage {
   /// Shapes     x [positions x in]
   void apply(klens::matrix<float>& x) const {
     const std::span<float> all{x.data(), static_cast<std::size_t>(x.size())};
-    const std::size_t vector = per_tensor ? all.size() : static_cast<std::size_t>(x.cols());
-    for (std::size_t first = 0; first < all.size(); first += vector)
-      storage.round_trip(all.subspan(first, vector), all.subspan(first, vector));
+    round_vectors(storage, all, per_tensor ? all.size() : static_cast<std::size_t>(x.cols()));
   }
 };
 

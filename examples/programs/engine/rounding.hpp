@@ -11,6 +11,15 @@
 
 namespace programs {
 
+/// Vectors of so many columns, one after the other, become what storage would give back of them. Throws klens::numeric_error
+/// where it cannot store one.
+inline void round_vectors(const klens::scheme& storage, std::span<float> values, std::size_t columns) {
+  for (std::size_t first = 0; first < values.size(); first += columns) {
+    const std::span<float> vector = values.subspan(first, columns);
+    storage.round_trip(vector, vector);
+  }
+}
+
 /// How something that comes into being while the model runs is stored instead of as floats.
 struct rounding {
   klens::scheme storage;
@@ -18,13 +27,8 @@ struct rounding {
   bool feedback = false;       ///< of a state: what rounding took away is added before the next one
   std::size_t by_channel = 0;  ///< of keys and values: a vector is so many positions of one channel; 0: one position of a head
 
-  /// Each vector of a row becomes what storage would give back of it. Throws klens::numeric_error where it cannot store one.
-  void apply(std::span<float> row) const {
-    for (std::size_t first = 0; first < row.size(); first += columns) {
-      const std::span<float> vector = row.subspan(first, columns);
-      storage.round_trip(vector, vector);
-    }
-  }
+  /// Whole vectors, such as a row or several of them: see round_vectors.
+  void apply(std::span<float> values) const { round_vectors(storage, values, columns); }
   [[nodiscard]] Eigen::Index group() const noexcept { return static_cast<Eigen::Index>(by_channel); }
   /// Where these positions, all that there are until now, end with a full group, its channels become what storage gives back.
   void close_group(klens::matrix_ref<float> positions) const {

@@ -54,7 +54,7 @@ site_options kept_as_scored(site_options kept, const klens::scores_file& scored)
   if (kept.context == 0) kept.context = scored.origin.context;
   for (const klens::layer_score& each : scored.result.candidates) {
     kept.error_feedback = kept.error_feedback || each.note == feedback_note;
-    kept.kv_by_channel = std::max(kept.kv_by_channel, by_channel_of(each.note));
+    if (each.note == by_channel_note(each.columns)) kept.kv_by_channel = each.columns;
   }
   return kept;
 }

@@ -148,8 +148,8 @@ struct plan_document {
   return document;
 }
 
-/// The other way, from text. "measured", "run_time_memory", "unknown" and "baselines" may be missing; fields that version 1 does not know are passed
-/// over. Throws argument_error that names the field, also for a layer that appears twice.
+/// The other way, from text. "measured", "run_time_memory", "unknown" and "baselines" may be missing; fields that version 1 does
+/// not know are passed over. Throws argument_error that names the field, also for a layer that appears twice.
 [[nodiscard]] inline plan plan_from_json(std::string_view text) {
   try {
     const detail::plan_document document{text};
