@@ -17,7 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "example
 import real_models  # noqa: E402  (wheels, and the text of the shipped tokens)
 
 LENGTHS = {"smollm2": 128, "gemma3": 64}  # tokens in a sequence: under an hour of two idle cores each
-SHOWN = ["kl", "mse", "sqnr", "top1", "weight_sqnr", "weight_mse", "size"]
+SHOWN = ["kl", "mse", "top1", "delta_ce", "weight_sqnr", "weight_mse", "size"]  # SQNR of the output has the order of its MSE
+RIVALS = ["mse", "delta_ce"]  # with which KL is paired
 
 
 def converted(folder, key):
@@ -44,13 +45,14 @@ def converted(folder, key):
     return made
 
 
-def tokenized(folder, model, shipped, length):
-    """The shipped text in the model's own tokens: rows of so many, each begun as the model's texts begin."""
+def tokenized(folder, model, shipped, length, context):
+    """The shipped text in the model's own tokens: rows of so many, each begun as the model's texts begin. The model reads the first
+    `context` of each without being asked for them."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
 
-    file = folder / f"{length}-{shipped}"
+    file = folder / f"{length}-{context}-{shipped}" if context else folder / f"{length}-{shipped}"
     if file.exists():
         return file
     text = pathlib.Path(real_models.text_of(shipped, str(folder / (shipped + ".txt")))).read_text(encoding="utf-8")
@@ -63,7 +65,11 @@ def tokenized(folder, model, shipped, length):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     step = length - len(begin)
     rows = [begin + ids[at : at + step] for at in range(0, len(ids) - step + 1, step)]
-    save_file({"input_ids": torch.tensor(rows, dtype=torch.int32)}, str(file))
+    saved = {"input_ids": torch.tensor(rows, dtype=torch.int32)}
+    if context:
+        saved["labels"] = saved["input_ids"].clone()
+        saved["labels"][:, :context] = -100
+    save_file(saved, str(file))
     return file
 
 
@@ -80,7 +86,7 @@ def rows(title, report):
             f"{tau[name]['value']:.2f} ({tau[name]['low']:.2f}, {tau[name]['high']:.2f})" if name in tau else "" for name in SHOWN
         ]
         which = "significant" if group["significant_only"] else "all"
-        paired = [signed(group["paired"]["kl_minus_" + name]) for name in ("mse", "sqnr") if "kl_minus_" + name in group["paired"]]
+        paired = [signed(group["paired"]["kl_minus_" + name]) for name in RIVALS if "kl_minus_" + name in group["paired"]]
         print("| " + " | ".join([title, group["scheme"], f"{group['candidates']} {which}", *cells, *paired]) + " |", flush=True)
 
 
@@ -92,22 +98,25 @@ def main():
     parser.add_argument("--calibration", type=int, default=8, help="sequences")
     parser.add_argument("--held-out", type=int, default=16, help="sequences")
     parser.add_argument("--length", type=int, help="tokens in a sequence (default: 128, for gemma3 64)")
+    parser.add_argument("--context", type=int, default=0, help="so many tokens of each sequence are read and not scored")
     parser.add_argument("--schemes", default="int4-channel,int4-g64,int3-g64")
     parser.add_argument("--layers", default=".*", help="only layers in whose names this is found")
     parser.add_argument("--explain", action="store_true", help="with metrics between KL and MSE")
     asked = parser.parse_intermixed_args()
-    print("| model | scheme | layers | " + " | ".join(SHOWN) + " | KL - MSE | KL - SQNR |")
-    print("|---" * (len(SHOWN) + 5) + "|", flush=True)
+    print("| model | scheme | layers | " + " | ".join([*SHOWN, *(f"kl ahead of {name}" for name in RIVALS)]) + " |")
+    print("|---" * (len(SHOWN) + len(RIVALS) + 3) + "|", flush=True)
     for key in asked.models:
         folder = asked.folder / key
         folder.mkdir(parents=True, exist_ok=True)
         model = converted(folder, key)
         length = asked.length or LENGTHS[key]
         tokens, held_out = (
-            tokenized(folder, model, name, length)
+            tokenized(folder, model, name, length, asked.context)
             for name in ("wikitext2-calibration.safetensors", "wikitext2-held-out.safetensors")
         )
-        which = re.sub(r"\W+", "_", f"{asked.calibration} {asked.held_out} {length} {asked.schemes} {asked.layers}")
+        which = f"{asked.calibration} {asked.held_out} {length} {asked.schemes} {asked.layers}"
+        which += f" context {asked.context}" * (asked.context > 0) + " explain" * asked.explain
+        which = re.sub(r"\W+", "_", which)
         report = folder / f"report_{which}.json"
         if not report.exists():
             subprocess.run(

@@ -1,6 +1,7 @@
 // Which changes of perplexity are ties is itself a matter of the text: klens validate decides it anew in every resample.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <klens/layer.hpp>
 #include <klens/rank/scores.hpp>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "validate_study.hpp"
+#include "validate_words.hpp"
 
 namespace {
 
@@ -50,14 +52,25 @@ klens::scores scan_of(const std::vector<change>& changes) {
   return made;
 }
 
+// A study of these changes on calibration and on held-out tokens.
+struct studied {
+  std::vector<klens::matrix<float>> weights;
+  std::vector<klens::layer> layers;
+  std::array<klens::scores, 2> scans;
+  programs::study found;
+
+  explicit studied(const std::vector<change>& changes) : studied(changes, changes) {}
+  studied(const std::vector<change>& calibrated, const std::vector<change>& held_out)
+      : weights(calibrated.size(), klens::matrix<float>::Ones(1, 1)), scans{scan_of(calibrated), scan_of(held_out)} {
+    for (std::size_t i = 0; i < calibrated.size(); ++i) layers.emplace_back(calibrated[i].layer, weights[i]);
+    found = programs::compare_with_perplexity(scans[0], scans[1], layers, {});
+  }
+};
+
 // The interval of KL's tau over all candidates.
 klens::estimate tau_of(const std::vector<change>& changes) {
-  const klens::scores scan = scan_of(changes);
-  std::vector<klens::layer> layers;
-  std::vector<klens::matrix<float>> weights(changes.size(), klens::matrix<float>::Ones(1, 1));
-  for (std::size_t i = 0; i < changes.size(); ++i) layers.emplace_back(changes[i].layer, weights[i]);
-  const programs::study found = programs::compare_with_perplexity(scan, scan, layers, {});
-  return found.groups.front().verdicts[found.index_of("kl")].kendall;
+  const studied made{changes};
+  return made.found.groups.front().verdicts[made.found.index_of("kl")].kendall;
 }
 
 }  // namespace
@@ -81,4 +94,24 @@ TEST_CASE(
   CHECK(with.range->high - with.range->low > 0.02);
   CHECK(with.range->low <= with.value);
   CHECK(with.range->high >= with.value);
+}
+
+TEST_CASE("validate: where the perplexity change of the calibration tokens is the better guide, the verdict says so") {
+  const studied against{{{"a", 1, 4, 1e-3}, {"b", 2, 3, 1e-3}, {"c", 3, 2, 1e-3}, {"d", 4, 1, 1e-3}}};
+  REQUIRE(programs::verdict_texts(against.found).size() == 1);
+  CHECK(
+      programs::verdict_texts(against.found).front() ==
+      "int4-channel: kl against delta_ce -2.000 (-2.000 .. -2.000), delta_ce beats kl; the perplexity change of 0 of 4 layers "
+      "lies within its own error.");
+  // nothing is said of it where the two agree, or where it cannot be told which is better
+  const studied alike{{{"a", 1, 1, 1e-3}, {"b", 2, 2, 1e-3}, {"c", 3, 3, 1e-3}, {"d", 4, 4, 1e-3}}};
+  CHECK(programs::verdict_texts(alike.found).front() ==
+        "int4-channel: the perplexity change of 0 of 4 layers lies within its own error.");
+}
+
+TEST_CASE("validate: what a text adds to kl is compared between the two texts") {
+  // delta_ce - kl is -1, 0, 1, 2 on the calibration tokens, and 0, -2, 1, 2 held out: one pair of six is turned round
+  const studied made{{{"a", 4, 3, 0}, {"b", 3, 3, 0}, {"c", 2, 3, 0}, {"d", 1, 3, 0}},
+                     {{"a", 4, 4, 0}, {"b", 3, 1, 0}, {"c", 2, 3, 0}, {"d", 1, 3, 0}}};
+  CHECK(std::abs(made.found.groups.front().lean.value - 4.0 / 6) < 1e-12);
 }

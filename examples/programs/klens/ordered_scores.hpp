@@ -62,6 +62,14 @@ class ordered_scores {
                                          : std::numeric_limits<double>::quiet_NaN());
     return scores;
   }
+  /// delta_ce - kl: how far a damage leans towards what the calibration text rewards (below 0) or away from it, or the held-out text.
+  [[nodiscard]] std::vector<double> lean(klens::list_means from, bool held_out, const std::vector<std::size_t>& members) const {
+    const std::size_t first = held_out ? scanned_ : 0;
+    std::vector<double> leans;
+    for (const std::size_t c : members)
+      leans.push_back(from[first + all_.index_of("delta_ce")][c] - from[first + all_.index_of("kl")][c]);
+    return leans;
+  }
   /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties. Which ones those are is decided
   /// anew in every resample, by as many standard errors as their interval reaches towards 0.
   [[nodiscard]] std::vector<double> truth(klens::list_means from, const klens::list_errors& errors,

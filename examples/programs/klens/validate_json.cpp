@@ -30,7 +30,7 @@ nlohmann::json verdicts_json(const study& all, const study_group& group) {
     if (name != "kl") paired["kl_minus_" + name] = to_json(of.kl_minus);
     other[name] = to_json(of.other_text);
   }
-  return {{"metrics", metrics}, {"paired", paired}, {"other_text", other}};
+  return {{"metrics", metrics}, {"paired", paired}, {"other_text", other}, {"lean", to_json(group.lean)}};
 }
 
 nlohmann::json candidates_json(const study& all, double reference_perplexity) {

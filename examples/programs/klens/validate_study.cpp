@@ -71,7 +71,7 @@ std::vector<study_group> groups_of(const study& all) {
   std::vector<study_group> groups;
   for (const std::string& scheme : schemes)
     for (const bool significant_only : {false, true}) {
-      study_group& group = groups.emplace_back(study_group{scheme, significant_only, {}, 0, {}});
+      study_group& group = groups.emplace_back(study_group{scheme, significant_only, {}, 0, {}, {}});
       for (std::size_t c = 0; c < all.candidates.size(); ++c) {
         const study_candidate& each = all.candidates[c];
         if (!scheme.empty() && each.calibrated->scheme != scheme) continue;
@@ -117,13 +117,16 @@ void judge(study& all, std::size_t scanned, const study_options& options) {
         values.emplace_back(klens::kendall_tau(scores, ordered.on_other_text(means, m, group.members)).value,
                             kind::correlation);
       }
+      values.emplace_back(
+          klens::kendall_tau(ordered.lean(means, false, group.members), ordered.lean(means, true, group.members)).value,
+          kind::correlation);
     }
     return values;
   };
   const std::vector<klens::estimate> found =
       klens::bootstrap_each(ordered.lists(), statistics, {options.resamples, options.seed, 0.95});
   auto next = found.begin();
-  for (study_group& group : all.groups)
+  for (study_group& group : all.groups) {
     for (std::size_t m = 0; m < all.metrics.size(); ++m) {
       metric_verdict& verdict = group.verdicts.emplace_back();
       verdict.kendall = *next++;
@@ -132,6 +135,8 @@ void judge(study& all, std::size_t scanned, const study_options& options) {
       verdict.kl_minus = without_rounding(*next++);
       verdict.other_text = *next++;
     }
+    group.lean = *next++;
+  }
 }
 
 }  // namespace

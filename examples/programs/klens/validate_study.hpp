@@ -56,6 +56,7 @@ struct study_group {
   std::vector<std::size_t> members;
   std::size_t ties = 0;
   std::vector<metric_verdict> verdicts;  ///< in the order of study::metrics
+  klens::estimate lean;                  ///< tau of delta_ce - kl on the calibration tokens with itself on the held-out ones
 };
 
 /// How many tokens an order of the layers takes, by KL and by perplexity, both on the held-out tokens.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <string_view>
 
 #include "terminal.hpp"
 
@@ -17,6 +18,9 @@ std::string count_text(double count) {
   const double step = std::pow(10, std::max(0.0, std::floor(std::log10(std::max(count, 1.0))) - 1));
   return text("%.0f", std::ceil(count / step) * step);
 }
+
+// Perplexity on the calibration tokens: a metric that needs more of them than KL, for it has the noise of the next token.
+constexpr std::string_view perplexity_itself = "delta_ce";
 
 // Which of the two orders candidates more as perplexity does.
 std::string verdict_on(const study& all, const klens::estimate& kl_minus_it, const std::string& other) {
@@ -60,12 +64,14 @@ std::vector<std::string> verdict_texts(const study& all) {
   for (std::size_t s = 0; s < groups.size(); ++s) {
     const study_group& group = *groups[s];
     std::string sentence = schemes[s] + ": ";
-    for (const char* other : {"mse", "sqnr"}) {
+    for (const char* other : {"mse", "sqnr", "delta_ce"}) {
       const std::size_t m = all.index_of(other);
       if (m == all.metrics.size()) continue;
       const klens::estimate& apart = group.verdicts[m].kl_minus;
-      sentence += "kl against " + std::string{other} + text(" %+.3f (", apart.value) + range_text(apart) + "), " +
-                  verdict_on(all, apart, other) + "; ";
+      const std::string verdict = verdict_on(all, apart, other);
+      if (other == perplexity_itself && !verdict.starts_with(other)) continue;  // else there is nothing to say of it
+      sentence +=
+          "kl against " + std::string{other} + text(" %+.3f (", apart.value) + range_text(apart) + "), " + verdict + "; ";
     }
     sentences.push_back(sentence + text("the perplexity change of %zu of %zu layers lies within its own error.", group.ties,
                                         group.members.size()));
@@ -88,12 +94,14 @@ std::vector<std::string> need_texts(const study& all, const token_need& need, co
                   (need.like_one_of_kl ? "about " : "more than ") +
                   count_text(static_cast<double>(need.like_one_of_kl.value_or(most_sequences))) +
                   " times as many tokens for that.");
-  const auto members = static_cast<std::size_t>(std::ranges::count_if(
-      all.candidates, [&](const study_candidate& each) { return each.calibrated->scheme == need.scheme; }));
+  const std::vector<std::string> schemes = all.schemes();
+  const auto at = static_cast<std::size_t>(std::ranges::find(schemes, need.scheme) - schemes.begin());
+  const study_group& group = *all.by_scheme()[at];
   lines.push_back(
       text("%zu of %zu candidates move perplexity by something else than their kl, beyond its error: the error leans "
-           "towards this text or away from it (docs/theory.md, 2.2).",
-           need.led_by_text, members));
+           "towards this text or away from it (docs/theory.md, 2.2). By how much has tau %.3f (",
+           need.led_by_text, group.members.size(), group.lean.value) +
+      range_text(group.lean) + ") with the same on the calibration tokens.");
   if (need.half_significant > given)
     lines.push_back(
         "Less than half of these changes can be told from 0: the agreement above says little of the metrics. Harsher "
