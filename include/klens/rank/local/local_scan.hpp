@@ -51,9 +51,9 @@ class local_scan {
       wanted_[each.stage] = true;
     }
     for (std::size_t l = 0; l < layers_.size(); ++l)
-      for (const std::size_t candidate : book_.candidates_of(l))
-        scores_.add(book_.measured_for(candidate), {layers_[l].stage, forward_.stages()}, layers_[l].kind, l,
-                    schemes_[book_.scheme_of(candidate)].kept_as(layers_[l].columns()), is_local(layers_[l]));
+      for (const std::size_t candidate : book_.candidates().of_layer(l))
+        scores_.add(book_.candidates().measured_for(candidate), {layers_[l].stage, forward_.stages()}, layers_[l].kind, l,
+                    schemes_[book_.candidates().scheme_of(candidate)].kept_as(layers_[l].columns()), is_local(layers_[l]));
   }
 
   [[nodiscard]] scores run() {
@@ -141,7 +141,7 @@ class local_scan {
   bool run_candidates(std::size_t index, batch& on) {
     std::vector<task> tasks(scores_.size(), task::nothing);
     if (refining()) {
-      for (const std::size_t c : contested_) tasks[book_.measured_for(c)] = task::measure;
+      for (const std::size_t c : contested_) tasks[book_.candidates().measured_for(c)] = task::measure;
       // How far refining has to go is known only once it is there: a batch at a time.
       book_.expect(count_of(tasks), index + 1);
       return run_tasks(tasks, on);
@@ -174,9 +174,9 @@ class local_scan {
   bool run_layer(std::size_t l, const std::vector<task>& tasks, batch& on) {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
-    for (const std::size_t candidate : book_.candidates_of(l)) {
+    for (const std::size_t candidate : book_.candidates().of_layer(l)) {
       if (tasks[candidate] == task::nothing) continue;
-      const scheme& storage = schemes_[book_.scheme_of(candidate)];
+      const scheme& storage = schemes_[book_.candidates().scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
         const weight_error error = guard->apply(storage, {.threads = options_.threads});
@@ -248,7 +248,7 @@ class local_scan {
     any_state at = on.entries.at(stage);
     {
       weight_guard guard{perturbed};
-      (void)guard.apply(schemes_[book_.scheme_of(probe)], {.threads = options_.threads});
+      (void)guard.apply(schemes_[book_.candidates().scheme_of(probe)], {.threads = options_.threads});
       run_stage(at, stage, on);
       guard.restore();
     }
@@ -260,7 +260,8 @@ class local_scan {
       return std::accumulate(kls.begin(), kls.end(), 0.0) / all;
     };
     const double half = times_at(0.5f), twice = times_at(2.0f);
-    curvature_ = remark_on_curvature(perturbed.name + " as " + schemes_[book_.scheme_of(probe)].name(), half, twice);
+    curvature_ =
+        remark_on_curvature(perturbed.name + " as " + schemes_[book_.candidates().scheme_of(probe)].name(), half, twice);
   }
 
   std::span<layer> layers_;

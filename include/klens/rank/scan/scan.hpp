@@ -100,9 +100,9 @@ class scan {
   bool measure_layer(std::size_t l, const stage_entries& entered, const batch_reference& reference) {
     layer& perturbed = layers_[l];
     std::optional<weight_guard> guard;
-    for (const std::size_t candidate : book_.candidates_of(l)) {
+    for (const std::size_t candidate : book_.candidates().of_layer(l)) {
       if (!book_.alive(candidate)) continue;
-      const scheme& storage = schemes_[book_.scheme_of(candidate)];
+      const scheme& storage = schemes_[book_.candidates().scheme_of(candidate)];
       try {
         if (!guard) guard.emplace(perturbed);
         measure(candidate, storage, perturbed, *guard, entered, reference);
@@ -152,8 +152,9 @@ class scan {
   bool measure_restored(std::size_t s, const batch_reference& reference) {
     std::list<quantized_layer> all;  // whatever happens, each is restored when this goes
     for (std::size_t l = 0; l < layers_.size(); ++l)
-      for (const std::size_t candidate : book_.candidates_of(l))
-        if (book_.scheme_of(candidate) == s && !quantize(all.emplace_back(layers_[l], candidate), schemes_[s])) all.pop_back();
+      for (const std::size_t candidate : book_.candidates().of_layer(l))
+        if (book_.candidates().scheme_of(candidate) == s && !quantize(all.emplace_back(layers_[l], candidate), schemes_[s]))
+          all.pop_back();
     std::optional<batch_damage> whole;
     const stage_entries entered = run_stages(forward_, book_.batches_done(), wanted_);
     book_.spend(share_of_forward(forward_, 0, reference));

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
-#include <iterator>
 #include <klens/error.hpp>
 #include <klens/layer.hpp>
 #include <klens/metric/any_metric.hpp>
 #include <klens/metric/totals.hpp>
 #include <klens/quant/scheme.hpp>
 #include <klens/rank/rank_options.hpp>
+#include <klens/rank/scan/candidate_list.hpp>
 #include <klens/rank/scan/check_request.hpp>
 #include <klens/rank/scan/compare_batch.hpp>
 #include <klens/rank/scan/next_tokens.hpp>
@@ -18,7 +18,6 @@
 #include <klens/rank/scan/settle_places.hpp>
 #include <klens/rank/scan/summarize.hpp>
 #include <klens/rank/scores.hpp>
-#include <klens/site.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,31 +29,25 @@ class scan_book {
  public:
   scan_book(std::span<const layer> layers, const std::vector<scheme>& schemes, const std::vector<any_metric>& metrics,
             const rank_options& options, std::size_t stages)
-      : metrics_{&metrics}, options_{&options}, effort_{options}, by_layer_(layers.size()) {
-    check_request(layers, schemes, metrics, options, stages);
-    for (const any_metric& each : metrics) result_.metrics.push_back(info_of(each));
+      : metrics_{&metrics},
+        options_{&options},
+        effort_{options},
+        result_{begun(layers, schemes, metrics, options, stages)},
+        candidates_{layers, schemes, options.from, result_} {
     if (!options.rank_by.empty()) rank_by_ = result_.index_of(options.rank_by);
-    for (std::size_t l = 0; l < layers.size(); ++l)
-      for (std::size_t s = 0; s < schemes.size(); ++s) add_candidate(layers[l], l, schemes, s);
-    if (result_.candidates.empty())
-      refuse<argument_error>({"no layer can be stored under any of the schemes: ",
-                              result_.skipped.empty() ? "none of them is one of its own" : result_.skipped.front()});
     if (options.resume) take_up(*options.resume);
   }
 
-  [[nodiscard]] const std::vector<std::size_t>& candidates_of(std::size_t layer_index) const { return by_layer_[layer_index]; }
-  [[nodiscard]] std::size_t scheme_of(std::size_t candidate) const { return scheme_of_[candidate]; }
-  /// The first candidate that keeps the same weights of the layer (scheme::kept_as), which is measured for this one as well.
-  [[nodiscard]] std::size_t measured_for(std::size_t candidate) const { return first_alike_[candidate]; }
+  [[nodiscard]] const candidate_list& candidates() const noexcept { return candidates_; }
   /// Whether this candidate, or another that it is measured for, is still in the scan.
   [[nodiscard]] bool alive(std::size_t candidate) const {
-    return std::any_of(alike_[candidate].begin(), alike_[candidate].end(),
-                       [&](std::size_t c) { return is_alive(result_.candidates[c]); });
+    const std::vector<std::size_t>& alike = candidates_.alike(candidate);
+    return std::any_of(alike.begin(), alike.end(), [&](std::size_t c) { return is_alive(result_.candidates[c]); });
   }
   /// How many are to be measured.
   [[nodiscard]] std::size_t alive() const {
     std::size_t count = 0;
-    for (std::size_t c = 0; c < alike_.size(); ++c) count += alive(c) ? 1 : 0;
+    for (std::size_t c = 0; c < result_.candidates.size(); ++c) count += alive(c) ? 1 : 0;
     return count;
   }
   [[nodiscard]] std::size_t batches_done() const noexcept { return batches_done_; }
@@ -187,59 +180,24 @@ class scan_book {
   }
 
  private:
+  /// A result without candidates, once the request is found in order.
+  [[nodiscard]] static scores begun(std::span<const layer> layers, const std::vector<scheme>& schemes,
+                                    const std::vector<any_metric>& metrics, const rank_options& options, std::size_t stages) {
+    check_request(layers, schemes, metrics, options, stages);
+    scores result;
+    for (const any_metric& each : metrics) result.metrics.push_back(info_of(each));
+    return result;
+  }
   [[nodiscard]] static bool is_alive(const layer_score& each) noexcept {
     return each.place == standing::open && each.result != outcome::failed;
-  }
-
-  /// Whether candidates were measured, and no position of any had a weight for that metric.
-  [[nodiscard]] static bool is_unknown_to_all(const scores& all, std::size_t metric) {
-    bool measured = false;
-    for (const layer_score& each : all.candidates) {
-      for (const contribution& sums : each.metrics[metric].by_sequence)
-        if (sums.weight != 0) return false;
-      measured = measured || each.positions > 0;
-    }
-    return measured;
   }
 
   /// Calls work with a candidate and with those that it is measured for, as far as they are in the scan.
   template <class Work>
   void for_alike(std::size_t candidate, const Work& work) {
-    for (const std::size_t each : alike_[candidate])
+    for (const std::size_t each : candidates_.alike(candidate))
       if (is_alive(result_.candidates[each])) work(result_.candidates[each]);
     effort_.finish_candidate();
-  }
-
-  void add_candidate(const layer& each, std::size_t layer_index, const std::vector<scheme>& schemes, std::size_t scheme_index) {
-    const scheme& storage = schemes[scheme_index];
-    if (!each.schemes.empty() && std::find(each.schemes.begin(), each.schemes.end(), storage.name()) == each.schemes.end())
-      return;
-    if (const std::string why = why_not_stored(each, storage); !why.empty()) {
-      result_.skipped.push_back(joined({each.name, ": ", storage.name(), " ", why}));
-      return;
-    }
-    const std::size_t candidate_index = result_.candidates.size();
-    std::size_t first = candidate_index;
-    if (options_->from == direction::from_reference)  // restoring a layer of two whole models is not the same
-      for (const std::size_t other : by_layer_[layer_index])
-        if (schemes[scheme_of_[other]].kept_as(each.columns()) == storage.kept_as(each.columns()))
-          first = std::min(first, first_alike_[other]);
-    alike_.emplace_back();
-    alike_[first].push_back(candidate_index);
-    first_alike_.push_back(first);
-    by_layer_[layer_index].push_back(candidate_index);
-    scheme_of_.push_back(scheme_index);
-    layer_score candidate;
-    candidate.layer = each.name;
-    candidate.kind = each.kind;
-    candidate.site = each.site;
-    candidate.scheme = storage.name();
-    candidate.note = each.note;
-    candidate.rows = each.rows();
-    candidate.columns = each.columns();
-    candidate.bytes = storage.bytes(each.rows(), each.columns());
-    candidate.metrics.resize(metrics_->size());
-    result_.candidates.push_back(std::move(candidate));
   }
 
   void take_up(const scan_checkpoint& from) {
@@ -271,10 +229,7 @@ class scan_book {
   const rank_options* options_;
   scan_effort effort_;
   scores result_;
-  std::vector<std::vector<std::size_t>> by_layer_;
-  std::vector<std::size_t> scheme_of_;
-  std::vector<std::size_t> first_alike_;
-  std::vector<std::vector<std::size_t>> alike_;  // by the first of them; empty for the others
+  candidate_list candidates_;
   std::size_t rank_by_ = 0;
   std::size_t batches_done_ = 0;
   std::size_t sequences_before_ = 0;
