@@ -1,24 +1,31 @@
 #include "explanatory_metrics.hpp"
 
 #include <Eigen/Core>
-#include <cmath>
+#include <klens/metric/rows.hpp>
+#include <limits>
 #include <span>
 
 namespace programs {
 namespace {
 
-using logits_row = Eigen::ArrayXd;
+// Rows are floats, so that exponentials are taken many at a time; sums are doubles. No sum here cancels.
+using logits_row = Eigen::ArrayXf;
+using logits_view = Eigen::Map<const Eigen::ArrayXf>;
 
-logits_row as_doubles(std::span<const float> logits) {
-  return Eigen::Map<const Eigen::ArrayXf>(logits.data(), static_cast<Eigen::Index>(logits.size())).cast<double>();
+logits_view view(std::span<const float> logits) { return {logits.data(), static_cast<Eigen::Index>(logits.size())}; }
+
+logits_row softmax(std::span<const float> logits) {
+  const logits_row exponentials = (view(logits) - view(logits).maxCoeff()).exp();
+  return exponentials / static_cast<float>(exponentials.cast<double>().sum());
 }
-logits_row log_softmax(const logits_row& logits) {
-  const double most = logits.maxCoeff();
-  return logits - (most + std::log((logits - most).exp().sum()));
+/// What is added to each logit; 0 where both are masked.
+logits_row change_of(const klens::position& at) {
+  const logits_view x = view(at.reference), y = view(at.observed);
+  return (x == y).select(0, y - x);
 }
-/// Of the sum over tokens of positive probability: a masked one has no change.
-double sum_over(const logits_row& probability, const logits_row& values) {
-  return (probability > 0).select(probability * values, 0).sum();
+template <class Terms>
+double sum_of(const Terms& terms) {
+  return terms.template cast<double>().sum();
 }
 
 struct worse_if_higher {
@@ -27,14 +34,13 @@ struct worse_if_higher {
   static constexpr klens::damage_scale damage = klens::damage_scale::mean;
 };
 
-double kl_at(double temperature, const klens::position& at) {
-  const logits_row p = log_softmax(as_doubles(at.reference) / temperature),
-                   q = log_softmax(as_doubles(at.observed) / temperature);
-  return sum_over(p.exp(), p - q);
+double kl_at(float temperature, const klens::position& at) {
+  const logits_row x = view(at.reference) / temperature, y = view(at.observed) / temperature;
+  return klens::kl_divergence({x.data(), at.reference.size()}, {y.data(), at.observed.size()});
 }
 struct kl_sharper : worse_if_higher {
   static constexpr std::string_view name = "kl_t0.5", unit = "nats/token";
-  double operator()(const klens::position& at) const { return kl_at(0.5, at); }
+  double operator()(const klens::position& at) const { return kl_at(0.5F, at); }
 };
 struct kl_flatter : worse_if_higher {
   static constexpr std::string_view name = "kl_t2", unit = "nats/token";
@@ -43,31 +49,33 @@ struct kl_flatter : worse_if_higher {
 struct variance_under_p : worse_if_higher {
   static constexpr std::string_view name = "var_p", unit = "squared logits";
   double operator()(const klens::position& at) const {
-    const logits_row x = as_doubles(at.reference), p = log_softmax(x).exp(), change = as_doubles(at.observed) - x;
-    return sum_over(p, (change - sum_over(p, change)).square());
+    const logits_row p = softmax(at.reference), change = (p > 0).select(change_of(at), 0);
+    if (!change.isFinite().all()) return std::numeric_limits<double>::infinity();  // what P may choose is masked
+    const auto mean = static_cast<float>(sum_of(p * change));
+    return sum_of(p * (change - mean).square());
   }
 };
 struct mse_centred : worse_if_higher {
   static constexpr std::string_view name = "mse_centred", unit = "squared logits";
   double operator()(const klens::position& at) const {
-    const logits_row change = as_doubles(at.observed) - as_doubles(at.reference);
-    return (change - change.mean()).square().mean();
+    const logits_row change = change_of(at);
+    if (!change.isFinite().all()) return std::numeric_limits<double>::infinity();
+    const auto count = static_cast<double>(change.size());
+    const auto mean = static_cast<float>(sum_of(change) / count);
+    return sum_of((change - mean).square()) / count;
   }
 };
 struct mse_likely : worse_if_higher {
   static constexpr std::string_view name = "mse_likely", unit = "squared logits";
-  static constexpr double likely = 1e-4;
+  static constexpr float likely = 1e-4F;
   double operator()(const klens::position& at) const {
-    const logits_row x = as_doubles(at.reference), p = log_softmax(x).exp();
-    const logits_row counts = (p >= likely).cast<double>();
-    return sum_over(counts, (as_doubles(at.observed) - x).square()) / counts.sum();
+    const auto counts = (softmax(at.reference) >= likely).eval();
+    return sum_of(counts.select(change_of(at), 0).square()) / static_cast<double>(counts.count());
   }
 };
 struct mse_of_probabilities : worse_if_higher {
   static constexpr std::string_view name = "mse_p", unit = "squared probability";
-  double operator()(const klens::position& at) const {
-    return (log_softmax(as_doubles(at.observed)).exp() - log_softmax(as_doubles(at.reference)).exp()).square().sum();
-  }
+  double operator()(const klens::position& at) const { return sum_of((softmax(at.observed) - softmax(at.reference)).square()); }
 };
 
 }  // namespace

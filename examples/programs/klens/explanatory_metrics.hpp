@@ -12,7 +12,8 @@ namespace programs {
 ///   mse_centred      MSE after the mean change of a row, which no probability notices, is taken away
 ///   mse_likely       MSE over tokens that P gives at least 1/10000
 ///   mse_p            squared error of the probabilities
-/// All in double; higher is worse. Slower than klens' own: each reads both rows again.
+/// Higher is worse. Probabilities and changes of logits are floats, sums of them doubles. Slower than klens' own: each reads both
+/// rows again. +inf where what P may choose is masked (-inf).
 [[nodiscard]] std::vector<klens::any_metric> explanatory_metrics();
 
 /// One of those, or of klens' own, by name. Throws klens::argument_error where nobody knows it.
