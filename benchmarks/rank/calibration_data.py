@@ -3,7 +3,7 @@
 text, or little of it.
     calibration_data.py KLENS MODEL FOLDER [--schemes int4-channel,int8-channel] [--tokens 4096] [--held-out 16384] [--budget 5bpw]
                         [--length 256] [--calibration FILE] [--held-out-file FILE] [--little 64,256,1024,4096,16384] [--method exact]
-                        [--svg FILE]
+                        [--name MODEL] [--svg FILE]
 Prints a table: Kendall's tau of each ranking with that of in-domain text (--tokens from another part of the file, whose own tau is
 the ceiling), and the KL on held-out in-domain text of the plan made from each. Foreign text is what Debian ships: licences, source
 code (headers of the compiler), another language (translated manual pages or messages). Needs tokenizers, safetensors and NumPy;
@@ -39,6 +39,7 @@ def arguments():
     parser.add_argument("--length", type=int, default=256, help="tokens in a sequence")
     parser.add_argument("--little", default="64,256,1024,4096,16384")
     parser.add_argument("--method", default="exact")
+    parser.add_argument("--name", help="of the model, in the picture (default: its folder's)")
     parser.add_argument("--svg", default="")
     return parser.parse_args()
 
@@ -209,7 +210,7 @@ def main():
         shown.append((name, taus[0]))
         print(f"| {name} | " + " | ".join(f"{each:.2f}" for each in taus) + f" | {made.planned(file):.5f} |", flush=True)
     if asked.svg:
-        title = f"Kendall's tau with the ranking by in-domain text: {asked.model.name}, {schemes[0]}"
+        title = f"Kendall's tau with the ranking by in-domain text: {asked.name or asked.model.name}, {schemes[0]}"
         pathlib.Path(asked.svg).write_text(picture(shown[1:], title, shown[1][1]), encoding="utf-8")
 
 
