@@ -10,9 +10,9 @@ namespace {
 
 // Rows are floats, so that exponentials are taken many at a time; sums are doubles. No sum here cancels.
 using logits_row = Eigen::ArrayXf;
-using logits_view = Eigen::Map<const Eigen::ArrayXf>;
+using row_view = Eigen::Map<const Eigen::ArrayXf>;
 
-logits_view view(std::span<const float> logits) { return {logits.data(), static_cast<Eigen::Index>(logits.size())}; }
+row_view view(std::span<const float> logits) { return {logits.data(), static_cast<Eigen::Index>(logits.size())}; }
 
 logits_row softmax(std::span<const float> logits) {
   const logits_row exponentials = (view(logits) - view(logits).maxCoeff()).exp();
@@ -20,7 +20,7 @@ logits_row softmax(std::span<const float> logits) {
 }
 /// What is added to each logit; 0 where both are masked.
 logits_row change_of(const klens::position& at) {
-  const logits_view x = view(at.reference), y = view(at.observed);
+  const row_view x = view(at.reference), y = view(at.observed);
   return (x == y).select(0, y - x);
 }
 template <class Terms>

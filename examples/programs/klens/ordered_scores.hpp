@@ -65,9 +65,9 @@ class ordered_scores {
   /// delta_ce - kl: how far a damage leans towards what the calibration text rewards (below 0) or away from it, or the held-out text.
   [[nodiscard]] std::vector<double> lean(klens::list_means from, bool held_out, const std::vector<std::size_t>& members) const {
     const std::size_t first = held_out ? scanned_ : 0;
+    const std::size_t delta_ce = first + all_.index_of("delta_ce"), kl = first + all_.index_of("kl");
     std::vector<double> leans;
-    for (const std::size_t c : members)
-      leans.push_back(from[first + all_.index_of("delta_ce")][c] - from[first + all_.index_of("kl")][c]);
+    for (const std::size_t c : members) leans.push_back(from[delta_ce][c] - from[kl][c]);
     return leans;
   }
   /// The increase in cross entropy; 0 for all whose increase may be none, which makes them ties. Which ones those are is decided
